@@ -1,0 +1,6 @@
+"""What a plugin's light module imports: descriptions and markers, nothing heavy."""
+
+from .hookspecs import hookimpl
+from .spec import API_VERSION, Capabilities, ComponentSpec, ParityHandler, Verb
+
+__all__ = ["API_VERSION", "Capabilities", "ComponentSpec", "ParityHandler", "Verb", "hookimpl"]

@@ -1,0 +1,459 @@
+"""Values that flow between stages. Frozen, with their frame, resolution and sign convention on board.
+
+Conventions: coordinates are int32 rows ``[batch, x, y, z]`` sorted by batch, then x, y, z; points are float in the units
+of a :class:`Frame`; a signed distance is negative inside; features are ``(N, C)``. Everything that a learned component
+passes on can be stacked into a batch and taken apart again without changing a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Axis-aligned box that a value lives in, in the units of the normalised mesh. ``up`` is ``"y"`` or ``"z"``."""
+
+    lower: tuple[float, float, float] = (-0.5, -0.5, -0.5)
+    upper: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    up: str = "y"
+
+    @property
+    def extent(self) -> tuple[float, float, float]:
+        """Edge lengths of the box."""
+        x, y, z = (high - low for low, high in zip(self.lower, self.upper, strict=True))
+        return x, y, z
+
+    def grown(self, factor: float) -> Frame:
+        """The box scaled about its centre.
+
+        >>> Frame().grown(2.0).upper
+        (1.0, 1.0, 1.0)
+        """
+        centre = [(low + high) / 2 for low, high in zip(self.lower, self.upper, strict=True)]
+        half = [size / 2 * factor for size in self.extent]
+        lower = (centre[0] - half[0], centre[1] - half[1], centre[2] - half[2])
+        upper = (centre[0] + half[0], centre[1] + half[1], centre[2] + half[2])
+        return replace(self, lower=lower, upper=upper)
+
+    def with_margin(self, resolution: int, cells: float = 1.0) -> Frame:
+        """The box enlarged so that, cut into ``resolution`` cells an axis, ``cells`` of them lie outside on each side.
+
+        >>> Frame().with_margin(4, 1.0).upper
+        (1.0, 1.0, 1.0)
+        """
+        if resolution <= 2 * cells:
+            raise StateError(f"resolution {resolution} leaves no cell inside a margin of {cells:g}; use a larger one")
+        return self.grown(resolution / (resolution - 2 * cells))
+
+
+@runtime_checkable
+class State(Protocol):
+    """Anything that flows between stages. ``tag`` is what the planner sees; ``frame`` travels with the value."""
+
+    tag: ClassVar[str]
+
+    @property
+    def frame(self) -> Frame: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Triangle mesh; ``vertices`` ``(V, 3)`` float32 or float64, ``faces`` ``(F, 3)`` int64.
+
+    ``oriented`` is honest: ``False`` where the winding carries no meaning (two-sided results, triangle soups).
+    ``attributes`` are per-vertex tensors by name.
+    """
+
+    tag: ClassVar[str] = "mesh"
+    vertices: Tensor
+    faces: Tensor
+    frame: Frame = Frame()
+    oriented: bool = True
+    attributes: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (("vertices", self.vertices), ("faces", self.faces)):
+            if value.ndim != 2 or value.shape[1] != 3:
+                raise StateError(f"mesh {name} must be (N, 3), not {tuple(value.shape)}")
+        if self.faces.dtype != torch.int64:
+            raise StateError(f"mesh faces must be int64, not {self.faces.dtype}")
+
+    @property
+    def corners(self) -> Tensor:
+        """``(F, 3, 3)`` positions of the three corners of every face."""
+        return self.vertices[self.faces]
+
+
+@dataclass(frozen=True, slots=True)
+class SparseTensor:
+    """Coordinates ``(N, 4)`` int32 ``[batch, x, y, z]`` sorted by batch, features ``(N, C)``."""
+
+    coords: Tensor
+    feats: Tensor
+    resolution: int
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.coords.ndim != 2 or self.coords.shape[1] != 4 or self.coords.dtype != torch.int32:
+            raise StateError(f"coords must be int32 (N, 4), not {self.coords.dtype} {tuple(self.coords.shape)}")
+        if self.feats.shape[:1] != self.coords.shape[:1]:
+            raise StateError(f"feats has {self.feats.shape[0]} rows but coords has {self.coords.shape[0]}")
+
+    def replace(self, feats: Tensor) -> Self:
+        """Other features on the same coordinates."""
+        return replace(self, feats=feats)
+
+    @classmethod
+    def stack(cls, items: Sequence[SparseTensor]) -> SparseTensor:
+        """One batch of several; batch indices are renumbered in order."""
+        _same([item.resolution for item in items], "resolution")
+        coords, start = [], 0
+        for item in items:
+            coords.append(item.coords + item.coords.new_tensor([start, 0, 0, 0]))
+            start += item.batch_size
+        return cls(torch.cat(coords), torch.cat([item.feats for item in items]), items[0].resolution, start)
+
+    def unbind(self) -> list[SparseTensor]:
+        """The samples of the batch, each with batch index 0."""
+        counts = torch.bincount(self.coords[:, 0].long(), minlength=self.batch_size).tolist()
+        parts = zip(self.coords.split(counts), self.feats.split(counts), strict=True)
+        return [
+            SparseTensor(coords - coords.new_tensor([index, 0, 0, 0]), feats, self.resolution)
+            for index, (coords, feats) in enumerate(parts)
+        ]
+
+
+def _same(values: Sequence[object], what: str) -> None:
+    if any(value != values[0] for value in values):
+        raise StateError(f"only states of one {what} can be stacked, not {', '.join(map(str, values))}")
+
+
+# --- supports: the domain a latent lives on ---------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A set of ``count`` tokens without positions."""
+
+    tag: ClassVar[str] = "support.tokens"
+    count: int
+    frame: Frame = Frame()
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """All cells of a cube of ``resolution`` cells an axis."""
+
+    tag: ClassVar[str] = "support.grid"
+    resolution: int
+    frame: Frame = Frame()
+
+
+@dataclass(frozen=True, slots=True)
+class Voxels:
+    """Some cells of a cube: ``coords`` ``(N, 4)`` int32."""
+
+    tag: ClassVar[str] = "support.voxels"
+    coords: Tensor
+    resolution: int
+    batch_size: int = 1
+    frame: Frame = Frame()
+
+    @classmethod
+    def stack(cls, items: Sequence[Voxels]) -> Voxels:
+        """One batch of several."""
+        _same([item.frame for item in items], "frame")
+        sparse = SparseTensor.stack(
+            [SparseTensor(v.coords, v.coords[:, :0], v.resolution, v.batch_size) for v in items]
+        )
+        return cls(sparse.coords, sparse.resolution, sparse.batch_size, items[0].frame)
+
+    def unbind(self) -> list[Voxels]:
+        """The samples of the batch."""
+        sparse = SparseTensor(self.coords, self.coords[:, :0], self.resolution, self.batch_size)
+        return [Voxels(item.coords, item.resolution, 1, self.frame) for item in sparse.unbind()]
+
+
+Support = Tokens | Grid | Voxels
+
+
+# --- latents ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class LatentSpec:
+    """What must match before one component's latent may enter another: compared when a pipeline is built."""
+
+    channels: int
+    stride: int = 1
+    statistics: str = ""
+    """Names the normalisation and the training run; latents with different names never mix."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLatent:
+    """``(B, N, C)`` unordered latent set."""
+
+    tag: ClassVar[str] = "latent.tokens"
+    values: Tensor
+    frame: Frame = Frame()
+
+    @classmethod
+    def stack(cls, items: Sequence[TokenLatent]) -> TokenLatent:
+        """One batch of several."""
+        _same([item.frame for item in items], "frame")
+        return cls(torch.cat([item.values for item in items]), items[0].frame)
+
+    def unbind(self) -> list[TokenLatent]:
+        """The samples of the batch."""
+        return [TokenLatent(values, self.frame) for values in self.values.split(1)]
+
+
+@dataclass(frozen=True, slots=True)
+class GridLatent:
+    """``(B, C, D, H, W)`` with D, H, W along x, y, z."""
+
+    tag: ClassVar[str] = "latent.grid"
+    values: Tensor
+    frame: Frame = Frame()
+
+    @classmethod
+    def stack(cls, items: Sequence[GridLatent]) -> GridLatent:
+        """One batch of several."""
+        _same([item.frame for item in items], "frame")
+        return cls(torch.cat([item.values for item in items]), items[0].frame)
+
+    def unbind(self) -> list[GridLatent]:
+        """The samples of the batch."""
+        return [GridLatent(values, self.frame) for values in self.values.split(1)]
+
+
+@dataclass(frozen=True, slots=True)
+class SparseLatent:
+    """Features on the voxels of a :class:`SparseTensor`."""
+
+    tag: ClassVar[str] = "latent.sparse"
+    values: SparseTensor
+    frame: Frame = Frame()
+
+    @classmethod
+    def stack(cls, items: Sequence[SparseLatent]) -> SparseLatent:
+        """One batch of several."""
+        _same([item.frame for item in items], "frame")
+        return cls(SparseTensor.stack([item.values for item in items]), items[0].frame)
+
+    def unbind(self) -> list[SparseLatent]:
+        """The samples of the batch."""
+        return [SparseLatent(values, self.frame) for values in self.values.unbind()]
+
+
+Latent = TokenLatent | GridLatent | SparseLatent
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Tokens ``(B, T, C)`` that a generator attends to, their null counterpart for guidance, and a mask ``(B, T)`` bool."""
+
+    tag: ClassVar[str] = "condition"
+    tokens: Tensor
+    null: Tensor
+    mask: Tensor | None = None
+    frame: Frame = Frame()
+
+    @classmethod
+    def stack(cls, items: Sequence[Condition]) -> Condition:
+        """One batch of several."""
+        masks = [item.mask for item in items if item.mask is not None]
+        if masks and len(masks) != len(items):
+            raise StateError("conditions with and without a mask cannot be stacked")
+        return cls(
+            torch.cat([item.tokens for item in items]),
+            torch.cat([item.null for item in items]),
+            torch.cat(masks) if masks else None,
+            items[0].frame,
+        )
+
+    def unbind(self) -> list[Condition]:
+        """The samples of the batch."""
+        masks = [None] * len(self.tokens) if self.mask is None else list(self.mask.split(1))
+        pairs = zip(self.tokens.split(1), self.null.split(1), masks, strict=True)
+        return [Condition(tokens, null, mask, self.frame) for tokens, null, mask in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32; ``coords`` ``(T, 3)`` int32 if tokens are voxels."""
+
+    offsets: Tensor
+    coords: Tensor | None = None
+    resolution: int | None = None
+
+
+# --- surfaces and volumes ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SurfaceSamples:
+    """Points ``(N, 3)`` on a surface with unit normals ``(N, 3)``."""
+
+    tag: ClassVar[str] = "surface"
+    points: Tensor
+    normals: Tensor
+    frame: Frame = Frame()
+
+
+@dataclass(frozen=True, slots=True)
+class OccupancyGrid:
+    """Logits or probabilities ``(R, R, R)`` of cells, index order x, y, z."""
+
+    tag: ClassVar[str] = "occupancy.grid"
+    values: Tensor
+    frame: Frame = Frame()
+
+
+@dataclass(frozen=True, slots=True)
+class OccupancyVoxels:
+    """The occupied cells of a cube."""
+
+    tag: ClassVar[str] = "occupancy.sparse"
+    voxels: Voxels
+
+    @property
+    def frame(self) -> Frame:
+        return self.voxels.frame
+
+
+@dataclass(frozen=True, slots=True)
+class VoxelAttributes:
+    """Surface attributes on voxels; ``layout`` names the feature columns, e.g. ``{"base_color": slice(0, 3)}``."""
+
+    tag: ClassVar[str] = "attributes.voxels"
+    values: SparseTensor
+    layout: dict[str, slice]
+    frame: Frame = Frame()
+
+
+# --- scalar fields: one contract, three storages ----------------------------------------------------------------------
+@runtime_checkable
+class ScalarField(Protocol):
+    """Signed distance, negative inside, in units of ``frame``; every storage answers ``query``."""
+
+    @property
+    def frame(self) -> Frame: ...
+
+    def query(self, points: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionField:
+    """A field that is only known as a function ``(..., 3)`` to ``(...)``, e.g. a latent set decoded by attention."""
+
+    tag: ClassVar[str] = "sdf.function"
+    function: Callable[[Tensor], Tensor]
+    frame: Frame = Frame()
+
+    def query(self, points: Tensor) -> Tensor:
+        """Values ``(...)`` at ``points`` ``(..., 3)``."""
+        return self.function(points)
+
+
+@dataclass(frozen=True, slots=True)
+class GridField:
+    """Values ``(X, Y, Z)`` at the lattice points that span the frame, its faces included.
+
+    ``resolution`` cells an axis mean ``resolution + 1`` lattice points: point ``(i, j, k)`` lies at
+    ``lower + (i, j, k) * spacing``. ``signed`` is ``False`` for an unsigned distance shifted by ``level``.
+    """
+
+    tag: ClassVar[str] = "sdf.grid"
+    values: Tensor
+    frame: Frame = Frame()
+    level: float = 0.0
+    """The surface is where the field takes this value; 0 for a signed distance, the shell radius for an unsigned one."""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or min(self.values.shape) < 2:
+            raise StateError(f"a grid field needs (X, Y, Z) values with at least 2 an axis, not {tuple(self.values.shape)}")
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring lattice points along each axis."""
+        x, y, z = (size / (count - 1) for size, count in zip(self.frame.extent, self.values.shape, strict=True))
+        return x, y, z
+
+    def query(self, points: Tensor) -> Tensor:
+        """Trilinear values ``(...)`` at ``points`` ``(..., 3)``; clamped to the border outside the frame."""
+        low, high = (points.new_tensor(corner) for corner in (self.frame.lower, self.frame.upper))
+        unit = (points - low) / (high - low) * 2 - 1
+        grid = self.values.to(points.dtype).permute(2, 1, 0)[None, None]
+        sampled = torch.nn.functional.grid_sample(
+            grid, unit.reshape(1, -1, 1, 1, 3), align_corners=True, padding_mode="border"
+        )
+        return sampled.reshape(points.shape[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class SparseField:
+    """Values at some lattice points: ``values.coords`` are lattice indices ``0..resolution``, ``values.feats`` ``(N, 1)``.
+
+    Lattice as in :class:`GridField`: ``values.resolution`` cells an axis. A cell is active when all its eight corners are
+    present; an extractor sees active cells only, so that a missing cell is a hole and not an error.
+    """
+
+    tag: ClassVar[str] = "sdf.sparse"
+    values: SparseTensor
+    outside: float = 1.0
+    """What ``query`` answers where no active cell lies."""
+    frame: Frame = Frame()
+    level: float = 0.0
+    """As in :class:`GridField`."""
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring lattice points along each axis."""
+        x, y, z = (size / self.values.resolution for size in self.frame.extent)
+        return x, y, z
+
+    def query(self, points: Tensor) -> Tensor:
+        """Trilinear values ``(...)`` at ``points`` ``(..., 3)``; ``outside`` where a corner is missing. One sample."""
+        count = self.values.resolution + 1
+        flat = points.reshape(-1, 3)
+        low, spacing = flat.new_tensor(self.frame.lower), flat.new_tensor(self.spacing)
+        position = ((flat - low) / spacing).clamp(0, self.values.resolution)
+        base = position.floor().clamp(max=self.values.resolution - 1)
+        offset = position - base
+        keys = _lattice_keys(self.values.coords[:, 1:].long(), count)
+        result, present = flat.new_zeros(len(flat)), torch.ones(len(flat), dtype=torch.bool, device=flat.device)
+        for corner in range(8):
+            step = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=flat.device)
+            wanted = _lattice_keys(base.long() + step, count)
+            row = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
+            found = keys[row] == wanted if len(keys) else torch.zeros_like(present)
+            weight = torch.where(step.bool(), offset, 1 - offset).prod(dim=1)
+            result = result + weight * torch.where(found, self.values.feats[row, 0].to(flat.dtype), result.new_zeros(()))
+            present &= found
+        return torch.where(present, result, result.new_tensor(self.outside)).reshape(points.shape[:-1])
+
+    @classmethod
+    def stack(cls, items: Sequence[SparseField]) -> SparseField:
+        """One batch of several."""
+        _same([(item.frame, item.outside, item.level) for item in items], "frame, outside value and level")
+        first = items[0]
+        return cls(SparseTensor.stack([item.values for item in items]), first.outside, first.frame, first.level)
+
+    def unbind(self) -> list[SparseField]:
+        """The samples of the batch."""
+        return [replace(self, values=values) for values in self.values.unbind()]
+
+
+def _lattice_keys(coords: Tensor, count: int) -> Tensor:
+    return (coords[:, 0] * count + coords[:, 1]) * count + coords[:, 2]
+
+
+class Decoded(NamedTuple):
+    """Result of :meth:`Encoder.decode`; field names are the port names."""
+
+    state: State
+    guides: tuple[SparseTensor, ...] = ()
