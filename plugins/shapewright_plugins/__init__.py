@@ -1,0 +1,1 @@
+"""Built-in plugins of Shapewright, each an ordinary plugin like any third party's."""
