@@ -364,7 +364,7 @@ class GridField:
     """Values ``(X, Y, Z)`` at the lattice points that span the frame, its faces included.
 
     ``resolution`` cells an axis mean ``resolution + 1`` lattice points: point ``(i, j, k)`` lies at
-    ``lower + (i, j, k) * spacing``. ``signed`` is ``False`` for an unsigned distance shifted by ``level``.
+    ``lower + (i, j, k) * spacing``.
     """
 
     tag: ClassVar[str] = "sdf.grid"
@@ -372,6 +372,8 @@ class GridField:
     frame: Frame = Frame()
     level: float = 0.0
     """The surface is where the field takes this value; 0 for a signed distance, the shell radius for an unsigned one."""
+    gradients: Tensor | None = None
+    """``(X, Y, Z, 3)`` exact gradients at the lattice points, where the maker of the field knows them (Hermite data)."""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or min(self.values.shape) < 2:
@@ -409,6 +411,12 @@ class SparseField:
     frame: Frame = Frame()
     level: float = 0.0
     """As in :class:`GridField`."""
+    gradients: Tensor | None = None
+    """``(N, 3)``, as in :class:`GridField`."""
+
+    def __post_init__(self) -> None:
+        if self.values.feats.shape[1:] != (1,):
+            raise StateError(f"a sparse field needs one value a lattice point, not {tuple(self.values.feats.shape)}")
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -440,12 +448,21 @@ class SparseField:
     def stack(cls, items: Sequence[SparseField]) -> SparseField:
         """One batch of several."""
         _same([(item.frame, item.outside, item.level) for item in items], "frame, outside value and level")
-        first = items[0]
-        return cls(SparseTensor.stack([item.values for item in items]), first.outside, first.frame, first.level)
+        gradients = [item.gradients for item in items if item.gradients is not None]
+        if gradients and len(gradients) != len(items):
+            raise StateError("fields with and without gradients cannot be stacked")
+        return replace(
+            items[0],
+            values=SparseTensor.stack([item.values for item in items]),
+            gradients=torch.cat(gradients) if gradients else None,
+        )
 
     def unbind(self) -> list[SparseField]:
         """The samples of the batch."""
-        return [replace(self, values=values) for values in self.values.unbind()]
+        values = self.values.unbind()
+        counts = [len(item.coords) for item in values]
+        gradients = [None] * len(values) if self.gradients is None else list(self.gradients.split(counts))
+        return [replace(self, values=v, gradients=g) for v, g in zip(values, gradients, strict=True)]
 
 
 def _lattice_keys(coords: Tensor, count: int) -> Tensor:
