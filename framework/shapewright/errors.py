@@ -20,7 +20,9 @@ class UnknownComponentError(ShapewrightError, LookupError):
         siblings = [k for k in known if k.startswith(kind + "/")]
         parts = [f"{where + ': ' if where else ''}no component is named {key!r}."]
         close = get_close_matches(name, [k.partition("/")[2] for k in siblings], n=3)
-        suggestions = [f"{kind}/{match}" for match in close] or [k for k in known if k.partition("/")[2] == (name or kind)]
+        suggestions = [f"{kind}/{match}" for match in close] or [
+            k for k in known if k.partition("/")[2] == (name or kind)
+        ]
         if suggestions:
             parts.append("Did you mean " + " or ".join(map(repr, suggestions)) + "?")
         if failed:

@@ -75,7 +75,7 @@ def _offered(manager: pluggy.PluginManager, name: str) -> Iterator[ComponentSpec
             yield from cast("Iterable[ComponentSpec]", implementation.function())
 
 
-class _Incompatible(Exception):
+class IncompatibleError(Exception):
     """A plugin asks for a contract that this host does not have."""
 
 
@@ -86,7 +86,7 @@ def _validated(offered: Iterable[ComponentSpec], owners: Mapping[str, str], prov
             raise TypeError(f"register_components must return ComponentSpec values, not {type(spec).__name__}")
         if not api_compatible(spec.api):
             host = ".".join(map(str, API_VERSION))
-            raise _Incompatible(f"{spec.key} wants plugin API {spec.api}, this Shapewright provides {host}")
+            raise IncompatibleError(f"{spec.key} wants plugin API {spec.api}, this Shapewright provides {host}")
         if spec.kind not in KINDS:
             raise ValueError(f"{spec.name!r} has the unknown kind {spec.kind!r}; kinds are {', '.join(KINDS)}")
         if ":" not in spec.factory:
@@ -128,9 +128,9 @@ def discover(points: Iterable[EntryPoint] | None = None, extra: Iterable[ModuleT
             manager.register(module, name=registered)
             manager.check_pending()  # a misspelt hook is an error, not silence
             offered = _validated(_offered(manager, registered), owners, provider)
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way; the reason is kept
-            state: Literal["failed", "incompatible"] = "incompatible" if isinstance(error, _Incompatible) else "failed"
-            reason = str(error) if isinstance(error, _Incompatible) else f"{type(error).__name__}: {error}"
+        except Exception as error:  # a plugin may fail in any way; the reason is kept
+            state: Literal["failed", "incompatible"] = "incompatible" if isinstance(error, IncompatibleError) else "failed"
+            reason = str(error) if isinstance(error, IncompatibleError) else f"{type(error).__name__}: {error}"
             if manager.has_plugin(registered):
                 manager.unregister(name=registered)
             statuses.append(PluginStatus(name, distribution, version, state, " ".join(reason.split())))

@@ -124,7 +124,7 @@ class SparseTensor:
     def unbind(self) -> list[SparseTensor]:
         """The samples of the batch, each with batch index 0."""
         counts = torch.bincount(self.coords[:, 0].long(), minlength=self.batch_size).tolist()
-        parts = zip(self.coords.split(counts), self.feats.split(counts), strict=True)
+        parts = zip(torch.split(self.coords, counts), torch.split(self.feats, counts), strict=True)
         return [
             SparseTensor(coords - coords.new_tensor([index, 0, 0, 0]), feats, self.resolution)
             for index, (coords, feats) in enumerate(parts)
@@ -210,7 +210,7 @@ class TokenLatent:
 
     def unbind(self) -> list[TokenLatent]:
         """The samples of the batch."""
-        return [TokenLatent(values, self.frame) for values in self.values.split(1)]
+        return [TokenLatent(values, self.frame) for values in torch.split(self.values, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class GridLatent:
 
     def unbind(self) -> list[GridLatent]:
         """The samples of the batch."""
-        return [GridLatent(values, self.frame) for values in self.values.split(1)]
+        return [GridLatent(values, self.frame) for values in torch.split(self.values, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +279,8 @@ class Condition:
 
     def unbind(self) -> list[Condition]:
         """The samples of the batch."""
-        masks = [None] * len(self.tokens) if self.mask is None else list(self.mask.split(1))
-        pairs = zip(self.tokens.split(1), self.null.split(1), masks, strict=True)
+        masks = [None] * len(self.tokens) if self.mask is None else list(torch.split(self.mask, 1))
+        pairs = zip(torch.split(self.tokens, 1), torch.split(self.null, 1), masks, strict=True)
         return [Condition(tokens, null, mask, self.frame) for tokens, null, mask in pairs]
 
 
@@ -377,7 +377,9 @@ class GridField:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or min(self.values.shape) < 2:
-            raise StateError(f"a grid field needs (X, Y, Z) values with at least 2 an axis, not {tuple(self.values.shape)}")
+            raise StateError(
+                f"a grid field needs (X, Y, Z) values with at least 2 an axis, not {tuple(self.values.shape)}"
+            )
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -440,7 +442,9 @@ class SparseField:
             row = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
             found = keys[row] == wanted if len(keys) else torch.zeros_like(present)
             weight = torch.where(step.bool(), offset, 1 - offset).prod(dim=1)
-            result = result + weight * torch.where(found, self.values.feats[row, 0].to(flat.dtype), result.new_zeros(()))
+            result = result + weight * torch.where(
+                found, self.values.feats[row, 0].to(flat.dtype), result.new_zeros(())
+            )
             present &= found
         return torch.where(present, result, result.new_tensor(self.outside)).reshape(points.shape[:-1])
 
@@ -461,7 +465,7 @@ class SparseField:
         """The samples of the batch."""
         values = self.values.unbind()
         counts = [len(item.coords) for item in values]
-        gradients = [None] * len(values) if self.gradients is None else list(self.gradients.split(counts))
+        gradients = [None] * len(values) if self.gradients is None else list(torch.split(self.gradients, counts))
         return [replace(self, values=v, gradients=g) for v, g in zip(values, gradients, strict=True)]
 
 

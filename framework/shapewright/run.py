@@ -1,0 +1,165 @@
+"""Build the components of a plan and run its stages on one sample."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from time import perf_counter
+from typing import Any
+
+import psutil
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .errors import ConfigError, ResourceError, StateError
+from .host import Catalog
+from .plan import Plan
+from .spec import satisfies
+from .streams import stage_stream
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A component named inside another's options (``{use: ..., with: ...}``): call it to build a fresh one."""
+
+    catalog: Catalog
+    key: str
+    options: Mapping[str, Any]
+
+    def __call__(self, **overrides: Any) -> Any:
+        return build(self.catalog, self.key, {**self.options, **overrides})
+
+
+def configure(cls: type[Any], options: Mapping[str, Any], where: str) -> Any:
+    """``options`` merged into the frozen dataclass ``cls.Config``, with types checked and unknown keys refused.
+
+    Raises:
+        ConfigError: naming ``where``, the key, and the closest key that exists.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls.Config), dict(options))
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or getattr(error, "key", None)
+        message = str(error).splitlines()[0]
+        known = ", ".join(f.name for f in fields(cls.Config))
+        hint = "" if "Did you mean" in message else f" (options: {known or 'none'})"
+        raise ConfigError(f"{where}{f'.{key}' if key else ''}: {message}{hint}") from None
+
+
+def resolved_options(catalog: Catalog, key: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a component with their defaults, as plain values for cards and cache keys."""
+    cls = catalog.load(key)
+    merged = OmegaConf.structured(configure(cls, options, key))
+    plain: dict[str, Any] = OmegaConf.to_container(merged)  # type: ignore[assignment]
+    return plain
+
+
+def build(catalog: Catalog, key: str, options: Mapping[str, Any], where: str = "") -> Any:
+    """Import, configure and construct one component; nested components become :class:`Nested` factories."""
+    cls = catalog.load(key)
+    config = configure(cls, options, where or key)
+    nested = {
+        f.name: Nested(catalog, value["use"], value.get("with") or {})
+        for f in fields(config)
+        if isinstance(value := getattr(config, f.name), Mapping) and isinstance(value.get("use"), str)
+    }
+    return cls(replace(config, **nested) if nested else config)
+
+
+def build_parts(plan: Plan, catalog: Catalog) -> dict[str, Any]:
+    """Construct every component of ``plan`` and check what only instances can tell (latent statistics)."""
+    parts = {
+        alias: build(catalog, part.spec.key, part.options, f"{plan.name}: components.{alias}.with")
+        for alias, part in plan.parts.items()
+    }
+    made_by: dict[str, str] = {}
+    for stage in plan.stages:
+        for value in stage.inputs.values():
+            maker = made_by.get(value)
+            if maker is None or not satisfies(plan.tags[value], "latent"):
+                continue
+            made, taken = (getattr(parts[alias], "latent_spec", None) for alias in (maker, stage.component))
+            if made is not None and taken is not None and made != taken:
+                raise ConfigError(
+                    f"{plan.name}: {plan.parts[stage.component].spec.key} takes latents of {taken}, "
+                    f"{plan.parts[maker].spec.key} makes {made}; they need weights trained for one another"
+                )
+        made_by |= dict.fromkeys(stage.outputs.values(), stage.component)
+    return parts
+
+
+def refuse_what_cannot_fit(parts: Mapping[str, Any], where: str) -> None:
+    """Raise :class:`ResourceError` before anything is allocated when a component's estimate exceeds free memory."""
+    for alias, part in parts.items():
+        needed = part.peak_bytes() if hasattr(part, "peak_bytes") else 0
+        free = psutil.virtual_memory().available
+        if needed > free:
+            raise ResourceError(
+                f"{where}: {alias} ({type(part).__name__}) needs about {needed / 2**30:.1f} GiB and "
+                f"{free / 2**30:.1f} GiB are free; lower the resolution or use a sparse representation"
+            )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a pipeline made: every named value, and seconds by stage."""
+
+    values: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    output: Any
+
+
+def execute(
+    plan: Plan,
+    catalog: Catalog,
+    inputs: Mapping[str, Any],
+    *,
+    parts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    sample: object = 0,
+) -> Run:
+    """Run all stages on one sample.
+
+    Args:
+        plan: from :func:`shapewright.plan.check`.
+        catalog: the one the plan was checked against.
+        inputs: values for ``plan.inputs``.
+        parts: components built before (:func:`build_parts`); built here when ``None``.
+        seed, sample: with the stage's id they name the random stream of every stage.
+    Raises:
+        StateError: an input is missing, or a component returns another tag than it declares.
+        ResourceError: a component says beforehand that it needs more memory than is free.
+    """
+    missing = [name for name in plan.inputs if name not in inputs]
+    if missing:
+        raise StateError(f"pipeline {plan.name!r} wants the input(s) {', '.join(missing)}")
+    parts = build_parts(plan, catalog) if parts is None else parts
+    refuse_what_cannot_fit(parts, plan.name)
+    values = dict(inputs)
+    seconds: dict[str, float] = {}
+    for stage in plan.stages:
+        verb = getattr(parts[stage.component], stage.verb)
+        arguments = {port: values[name] for port, name in stage.inputs.items()} | dict(stage.options)
+        accepted = inspect.signature(verb).parameters
+        unknown = [name for name in stage.options if name not in accepted]
+        if unknown:
+            raise ConfigError(
+                f"{plan.name}: stage {stage.id} has no option {unknown[0]!r}; it takes {', '.join(accepted)}"
+            )
+        if "rng" in accepted:
+            arguments["rng"] = stage_stream(seed, stage.id, sample)
+        catalog.hook.before_stage(stage=stage.id, inputs={name: values[name] for name in stage.inputs.values()})
+        start = perf_counter()
+        result = verb(**arguments)
+        seconds[stage.id] = perf_counter() - start
+        ports = result._asdict() if hasattr(result, "_asdict") else dict.fromkeys(stage.outputs, result)
+        for port, name in stage.outputs.items():
+            tag = getattr(ports[port], "tag", plan.tags[name])
+            if not satisfies(tag, plan.tags[name]):
+                raise StateError(f"stage {stage.id}: {port!r} was declared {plan.tags[name]!r} but is {tag!r}")
+            values[name] = ports[port]
+        made = {name: values[name] for name in stage.outputs.values()}
+        catalog.hook.after_stage(stage=stage.id, outputs=made, seconds=seconds[stage.id])
+    return Run(values, seconds, values[plan.output])
