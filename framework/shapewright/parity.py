@@ -142,7 +142,7 @@ def procedural_parameters(rule: Mapping[str, Any]) -> dict[str, Tensor]:
 
     >>> rule = {"seed": 0, "tensors": {"decoder.out_layer.weight": {"shape": [1, 4], "scale": 1, "offset": 0}}}
     >>> [round(value, 5) for value in procedural_parameters(rule)["decoder.out_layer.weight"][0].tolist()]
-    [-0.16934, 0.25419, -0.43312, -0.26465]
+    [-0.16934, 0.25419, -0.43312, -0.26464]
     """
     made = {}
     for key, body in rule["tensors"].items():
