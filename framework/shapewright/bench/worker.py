@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ import torch
 
 from ..errors import MeshWarning, ShapewrightError
 from ..host import Catalog, discover
-from ..interfaces import MeshPair, Metric, Sample
+from ..interfaces import MeshPair, Metric, MetricDefinition, Sample
 from ..mesh_io import normalise, save_mesh
 from ..plan import Plan, check
 from ..run import build, build_parts, execute, resolved_options
@@ -56,6 +57,15 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ShapewrightError):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def definition(metric: Metric[Any], protocol: str) -> MetricDefinition:
+    """The definition behind a figure. ``"chamfer-l1/v1@20k"`` is ``"chamfer-l1/v1"`` with another sample count."""
+    base = re.match(r".+?/v\d+", protocol)
+    found = metric.protocols.get(protocol) or metric.protocols.get(base.group() if base else "")
+    if found is None:
+        raise ShapewrightError(f"{type(metric).__name__} returned {protocol!r}, which its `protocols` do not define")
+    return found
 
 
 def _octahedron() -> Mesh:
@@ -130,18 +140,18 @@ class Bench:
             }
         )
 
-    def measure(self, cell: Cell, reference: _Reference) -> dict[str, Any]:
-        """Run one cell, or take its card; a failure is a card too."""
+    def measure(self, cell: Cell, reference: _Reference) -> tuple[dict[str, Any], bool]:
+        """Run one cell, or take its card (then the second value is true); a failure is a card too."""
         card = blank(cell)
         card["tags"] = sorted(reference.sample.tags)
         try:
             plan, options, card["resolution"] = self.prepare(cell)
         except ShapewrightError as error:
-            return card | {"reason": reason_of(error)}
+            return card | {"reason": reason_of(error)}, False
         card["key"] = key = self.key(cell, plan, options, reference)
         kept = self.store.read(key)
         if kept is not None and not (kept["status"] == "failed" and self.retry) and self._mesh_is_there(kept):
-            return kept
+            return kept, True
         card["provenance"] = {
             "config": {alias: {"use": part.spec.key, "with": options[alias]} for alias, part in plan.parts.items()},
             "metrics": self.metric_options,
@@ -165,7 +175,7 @@ class Bench:
                 card["reason"] = reason_of(error)
         card["warnings"] = sorted({f"{w.category.__name__}: {' '.join(str(w.message).split())}" for w in caught})
         self.store.write(card)
-        return card
+        return card, False
 
     def _mesh_is_there(self, card: Mapping[str, Any]) -> bool:
         return card["mesh"] is None or (self.out / card["mesh"]).is_file()
@@ -196,8 +206,7 @@ class Bench:
         pair = MeshPair(mesh, reference.mesh, cell.sample, cell.seed, reference_memo=reference.memo)
         for name, metric in self.metrics.items():
             for protocol, value in metric.measure(pair).items():
-                group = metric.protocols[protocol.partition("@n=")[0]].group
-                card[group][protocol] = value if math.isfinite(value) else None
+                card[definition(metric, protocol).group][protocol] = value if math.isfinite(value) else None
             card["noise_floor"] |= self._floor(name, metric, cell, reference)
         card["seconds"]["metrics"] = perf_counter() - start
 
@@ -210,8 +219,11 @@ class Bench:
         if name not in reference.floors:
             pair = MeshPair(reference.mesh, reference.mesh, cell.sample, cell.seed, reference_memo=reference.memo)
             values = metric.measure(pair)
-            groups = {protocol: metric.protocols[protocol.partition("@n=")[0]].group for protocol in values}
-            reference.floors[name] = {p: v for p, v in values.items() if groups[p] == "metrics" and math.isfinite(v)}
+            reference.floors[name] = {
+                protocol: value
+                for protocol, value in values.items()
+                if definition(metric, protocol).group == "metrics" and math.isfinite(value)
+            }
         return reference.floors[name]
 
     def _warm_up(self, cell: Cell, plan: Plan) -> None:
@@ -254,7 +266,8 @@ def serve(
     retry: bool,
     processors: Sequence[int] | None,
 ) -> None:
-    """Body of a worker process: take jobs until ``None`` comes; answer ``("start", index)`` and ``("cell", index, card)``."""
+    """Body of a worker process: take jobs until ``None`` comes; answer ``("start", index)`` and
+    ``("cell", index, card, reused)``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     if processors and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, processors)
@@ -275,7 +288,7 @@ def serve(
                 except Exception as error:  # a shape that cannot be loaded fails its cells, not the sweep
                     problem = reason_of(error)
             if reference is None:
-                connection.send(("cell", index, blank(cell) | {"reason": problem}))
+                connection.send(("cell", index, blank(cell) | {"reason": problem}, False))
                 continue
-            connection.send(("cell", index, bench.measure(cell, reference)))
+            connection.send(("cell", index, *bench.measure(cell, reference)))
         connection.send(("done",))

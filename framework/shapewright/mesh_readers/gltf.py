@@ -1,0 +1,57 @@
+"""glTF and GLB through trimesh: every node's mesh, moved by the transforms above it, in one soup of indexed triangles."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MeshError
+from .polygons import Array, Polygons
+
+
+def read_gltf(path: Path) -> Polygons:
+    """Triangles of all nodes. A transform that mirrors turns the winding round, so that outward stays outward."""
+    import trimesh
+
+    logging.getLogger("trimesh").addHandler(logging.NullHandler())  # its remarks belong to no one's terminal
+    try:
+        scene = trimesh.load_scene(path, process=False, skip_materials=True)
+        parts = [(scene.geometry[name], matrix) for matrix, name in _placed(scene)]
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the library raise anything; its reason is kept
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise MeshError(f"cannot be read as {path.suffix[1:].lower()}: {reason}") from None
+    vertices: list[Array] = []
+    faces: list[Array] = []
+    colors: list[Array | None] = []
+    start = 0
+    for part, matrix in parts:
+        if not isinstance(part, trimesh.Trimesh) or not len(part.faces):
+            continue
+        local = np.asarray(part.vertices, np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            vertices.append(local @ matrix[:3, :3].T + matrix[:3, 3])
+        triangles = np.asarray(part.faces, np.int64)
+        mirrored = np.linalg.det(matrix[:3, :3]) < 0
+        # Indices past the part's own vertices must not reach into the next part: they are sent out of range for good.
+        valid = (triangles >= 0) & (triangles < len(local))
+        faces.append(np.where(valid, triangles + start, -1)[:, ::-1 if mirrored else 1])
+        has_colors = part.visual.kind == "vertex"
+        colors.append(np.asarray(part.visual.vertex_colors, np.float64) / 255.0 if has_colors else None)
+        start += len(local)
+    if not faces:
+        return Polygons(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    whole = [color for color in colors if color is not None]
+    triangles = np.concatenate(faces)
+    return Polygons(
+        np.concatenate(vertices),
+        np.full(len(triangles), 3, np.int64),
+        np.ascontiguousarray(triangles).reshape(-1),
+        np.concatenate(whole) if len(whole) == len(colors) else None,
+    )
+
+
+def _placed(scene: object) -> list[tuple[Array, str]]:
+    graph = scene.graph  # type: ignore[attr-defined]
+    return [graph[node] for node in graph.nodes_geometry]
