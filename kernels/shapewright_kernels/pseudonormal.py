@@ -1,0 +1,107 @@
+"""Angle-weighted pseudonormals: the sign of a point with respect to the nearest face, edge or vertex of a closed mesh.
+
+Source: Baerentzen and Aanaes 2005, "Signed distance computation using the angle weighted pseudonormal".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import Floats, Ints
+from .topology import edge_topology, merge_vertices
+from .triangles import face_normals
+
+FEATURE = 1e-9
+"""A closest point whose barycentric coordinate is below this lies on the opposite edge (two of them: on the corner)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonormals:
+    """Unit normals by feature; ``edges[f, k]`` belongs to the edge from corner ``k`` to ``k + 1`` of face ``f``.
+
+    Zero where nothing decides: faces without area, and features at which the faces' normals cancel.
+    """
+
+    corners: Floats
+    """``(F, 3, 3)`` positions."""
+    faces: Floats
+    """``(F, 3)``"""
+    edges: Floats
+    """``(F, 3, 3)``"""
+    vertices: Floats
+    """``(F, 3, 3)``: by face and corner."""
+
+
+def pseudonormals(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: float = 1e-9) -> Pseudonormals:
+    """Normals of all features of a mesh.
+
+    An edge takes the sum of the normals of all its faces (two or more), a vertex the sum weighted by the angle of each
+    face there. Vertices count as one where their positions agree (:func:`~shapewright_kernels.topology.merge_vertices`).
+
+    Args:
+        vertices: ``(V, 3)`` finite floats. faces: ``(F, 3)`` integers.
+        relative_tolerance: for merging, in units of the largest extent.
+    """
+    positions, group = merge_vertices(vertices, relative_tolerance)
+    merged = group[np.asarray(faces, np.int64).reshape(-1, 3)]
+    corners = positions[merged]
+    normals, _ = face_normals(positions, merged)
+
+    along = np.roll(corners, -1, axis=1) - corners
+    before = np.roll(corners, 1, axis=1) - corners
+    angle = np.arctan2(np.linalg.norm(np.cross(along, before), axis=2), (along * before).sum(axis=2))
+    at_vertex = np.zeros((len(positions), 3))
+    np.add.at(at_vertex, merged, angle[..., None] * normals[:, None])
+
+    topology = edge_topology(merged)
+    edge_of = np.zeros(merged.size, np.int64)
+    edge_of[topology.corners] = np.repeat(np.arange(len(topology.edges)), topology.face_counts)
+    at_edge = np.zeros((max(len(topology.edges), 1), 3))
+    np.add.at(at_edge, edge_of[topology.corners], normals[topology.corners // 3])
+    edges = at_edge[edge_of].reshape(-1, 3, 3)
+    edges[~topology.proper] = 0
+    return Pseudonormals(corners, normals, _unit(edges), _unit(at_vertex)[merged])
+
+
+def nearest_feature_normals(closest: Floats, face_ids: Ints, normals: Pseudonormals) -> Floats:
+    """Pseudonormal ``(N, 3)`` of the feature that each closest point ``(N, 3)`` on face ``face_ids`` ``(N,)`` lies on."""
+    a, b, c = (normals.corners[face_ids, corner] for corner in range(3))
+    ab, ac, offset = b - a, c - a, closest - a
+    n = np.cross(ab, ac)
+    square = (n * n).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight_c = (np.cross(ab, offset) * n).sum(axis=1) / square
+        weight_b = (np.cross(offset, ac) * n).sum(axis=1) / square
+    weights = np.stack([1 - weight_b - weight_c, weight_b, weight_c], axis=1)
+    off = weights < FEATURE  # all False for NaN: a face without area keeps its zero normal
+    result = normals.faces[face_ids].copy()
+    for corner in range(3):
+        edge = off[:, (corner + 2) % 3]
+        result[edge] = normals.edges[face_ids[edge], corner]
+    for corner in range(3):
+        alone = off[:, (corner + 1) % 3] & off[:, (corner + 2) % 3]
+        result[alone] = normals.vertices[face_ids[alone], corner]
+    return result
+
+
+def pseudonormal_signs(points: Floats, closest: Floats, face_ids: Ints, normals: Pseudonormals) -> Floats:
+    """-1 inside, +1 outside, by the side of the nearest feature; exact for closed, outward, non-intersecting meshes.
+
+    Args:
+        points: ``(N, 3)``. closest, face_ids: their closest points ``(N, 3)`` and faces ``(N,)``, as
+            :meth:`~shapewright_kernels.closest_point.ClosestPointIndex.query` returns them.
+        normals: of the same mesh.
+    Returns:
+        ``(N,)`` float64. Points on the surface count as outside.
+    """
+    side = ((points - closest) * nearest_feature_normals(closest, face_ids, normals)).sum(axis=1)
+    return np.where(side < 0, -1.0, 1.0)
+
+
+def _unit(vectors: Floats) -> Floats:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    # opposite faces leave rounding behind, which is no direction
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)

@@ -1,0 +1,86 @@
+"""Generalised winding numbers against hand-computed values and the exact sum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from shapewright_kernels.winding import winding_numbers
+
+CUBE_VERTICES = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
+CUBE_FACES = np.array(
+    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
+     [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+)  # fmt: skip
+
+
+def test_cube_has_winding_one_inside_and_zero_outside() -> None:
+    points = np.array([[0.5, 0.5, 0.5], [0.01, 0.99, 0.5], [1.01, 0.5, 0.5], [-3.0, 2.0, 9.0]])
+    for accuracy in (2.5, math.inf):
+        np.testing.assert_allclose(
+            winding_numbers(points, CUBE_VERTICES, CUBE_FACES, accuracy=accuracy), [1, 1, 0, 0], atol=1e-4
+        )
+
+
+def test_winding_on_the_surface_is_the_share_of_directions_that_point_inside() -> None:
+    on_face, on_edge, on_corner = [0.25, 0.5, 1.0], [0.0, 0.0, 0.5], [1.0, 1.0, 1.0]
+    winding = winding_numbers(np.array([on_face, on_edge, on_corner]), CUBE_VERTICES, CUBE_FACES, accuracy=math.inf)
+    np.testing.assert_allclose(winding, [1 / 2, 1 / 4, 1 / 8], atol=1e-12)
+
+
+def test_flipping_all_faces_negates_the_winding_number_exactly() -> None:
+    points = np.random.default_rng(0).uniform(-0.5, 1.5, (200, 3))
+    there = winding_numbers(points, CUBE_VERTICES, CUBE_FACES, accuracy=math.inf)
+    back = winding_numbers(points, CUBE_VERTICES, CUBE_FACES[:, ::-1], accuracy=math.inf)
+    np.testing.assert_allclose(there, -back, atol=1e-14)
+
+
+def test_nested_boxes_add_up() -> None:
+    inner = CUBE_VERTICES * 0.5 + 0.25
+    vertices, faces = np.vstack([CUBE_VERTICES, inner]), np.vstack([CUBE_FACES, CUBE_FACES + 8])
+    winding = winding_numbers(np.array([[0.5, 0.5, 0.5], [0.1, 0.1, 0.1]]), vertices, faces)
+    np.testing.assert_allclose(winding, [2, 1], atol=1e-12)
+
+
+def test_open_square_seen_from_its_axis_covers_the_known_solid_angle() -> None:
+    vertices = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    height = 0.5
+    expected = 4 * math.asin(1 / (1 + height**2)) / (4 * math.pi)  # square pyramid of half side 1
+    winding = winding_numbers(np.array([[0, 0, -height], [0, 0, height]]), vertices, faces)
+    np.testing.assert_allclose(winding, [expected, -expected], atol=1e-12)
+
+
+@pytest.mark.parametrize("faces", [9, 400, 3000])
+def test_hierarchy_stays_close_to_the_exact_sum_on_soups(faces: int) -> None:
+    rng = np.random.default_rng(faces)
+    vertices = rng.normal(size=(faces, 3)) * 0.1 + rng.normal(size=(faces, 1)) * [1, 2, 0]
+    soup = rng.integers(0, faces, (faces, 3))  # long, crossing and repeated-index triangles
+    points = rng.normal(size=(500, 3))
+    exact = winding_numbers(points, vertices, soup, accuracy=math.inf)
+    errors = [np.abs(winding_numbers(points, vertices, soup, accuracy=a) - exact).max() for a in (1.5, 2.5, 5.0)]
+    assert errors[1] < 0.01
+    assert errors[2] < 1e-3
+    assert errors[2] <= errors[0]
+
+
+def test_empty_mesh_and_degenerate_faces_wind_around_nothing() -> None:
+    points = np.random.default_rng(1).normal(size=(20, 3))
+    assert not winding_numbers(points, np.zeros((3, 3)), np.zeros((0, 3), np.int64)).any()
+    line = np.outer(np.linspace(0, 1, 50), [1.0, 2.0, 3.0])
+    faces = np.stack([np.arange(48), np.arange(48) + 1, np.arange(48) + 2], axis=1)
+    np.testing.assert_allclose(winding_numbers(points, line, faces), 0, atol=1e-9)
+
+
+def test_thread_count_does_not_change_a_bit() -> None:
+    rng = np.random.default_rng(3)
+    vertices, faces = rng.normal(size=(300, 3)), rng.integers(0, 300, (500, 3))
+    points = rng.normal(size=(9000, 3))
+    one, three = (winding_numbers(points, vertices, faces, threads=t) for t in (1, 3))
+    assert np.array_equal(one, three)
+
+
+def test_accuracy_below_the_converging_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 1\.5"):
+        winding_numbers(np.zeros((1, 3)), CUBE_VERTICES, CUBE_FACES, accuracy=0.5)
