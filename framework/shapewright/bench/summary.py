@@ -24,6 +24,8 @@ class Column:
     """``"high"``, ``"low"`` or nothing where neither is better."""
     failure: float | None = None
     """What a failed cell counts as; ``None`` leaves it out of the mean."""
+    detail: bool = False
+    """Only in the files, not in the printed table."""
     reference: str = ""
     """A second figure that is subtracted (components of the result minus those of the reference)."""
 
@@ -146,6 +148,15 @@ def shown(entry: Entry | None) -> str:
     if entry.count == 1:
         return _number(entry.mean)
     return f"{_number(entry.mean)} [{_number(entry.low)}, {_number(entry.high)}]"
+
+
+def compact(entry: Entry | None) -> str:
+    """``mean ±half width`` for narrow tables."""
+    if entry is None:
+        return "–"
+    if entry.count == 1:
+        return _number(entry.mean)
+    return f"{_number(entry.mean)} ±{_number((entry.high - entry.low) / 2)}"
 
 
 def markdown(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import numpy as np
 from ..errors import MeshError
 from .polygons import Array, Polygons
 
+_TRIANGLE_FAN = 6
+
 
 def read_gltf(path: Path) -> Polygons:
     """Triangles of all nodes. A transform that mirrors turns the winding round, so that outward stays outward."""
     import trimesh
 
     logging.getLogger("trimesh").addHandler(logging.NullHandler())  # its remarks belong to no one's terminal
+    _refuse_unreadable_features(path)
     try:
-        scene = trimesh.load_scene(path, process=False, skip_materials=True)
+        scene = trimesh.load(path, force="scene", process=False, skip_materials=True)
         parts = [(scene.geometry[name], matrix) for matrix, name in _placed(scene)]
     except Exception as error:  # noqa: BLE001 - a damaged file makes the library raise anything; its reason is kept
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -50,6 +54,27 @@ def read_gltf(path: Path) -> Polygons:
         np.ascontiguousarray(triangles).reshape(-1),
         np.concatenate(whole) if len(whole) == len(colors) else None,
     )
+
+
+def _refuse_unreadable_features(path: Path) -> None:
+    """Raise for what trimesh would leave out without a word: triangle fans, and compression it has no decoder for."""
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".glb":
+            header = file.read(20)
+            text = file.read(int.from_bytes(header[12:16], "little")) if len(header) == 20 else b""
+        else:
+            text = file.read()
+    try:
+        document = json.loads(text)
+        required = document.get("extensionsRequired", [])
+        modes = {part.get("mode", 4) for mesh in document.get("meshes", []) for part in mesh.get("primitives", [])}
+    except (ValueError, AttributeError, TypeError):
+        raise MeshError("the JSON part is damaged or truncated") from None
+    compressed = [name for name in required if "compression" in name]
+    if compressed:
+        raise MeshError(f"{', '.join(compressed)} is not read; export the file without compression")
+    if _TRIANGLE_FAN in modes:
+        raise MeshError("triangle fans are not read; export the file with plain triangles")
 
 
 def _placed(scene: object) -> list[tuple[Array, str]]:

@@ -1,0 +1,227 @@
+"""``shapewright bench``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cli import EXIT_FAILED, EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from ..bench.matrix import Matrix
+    from ..bench.sweep import Outcome
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Comma-separated names."""
+
+    name = "a,b,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class Integers(Names):
+    """Comma-separated whole numbers."""
+
+    name = "n,m,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return tuple(int(part) for part in super().convert(value, param, ctx))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 64,128", param, ctx)
+
+
+def _listed(*names: str, kind: click.ParamType[Any], text: str) -> Any:
+    return click.option(*names, type=kind, multiple=True, help=text)
+
+
+def _flat(values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(item for group in values for item in group))
+
+
+@click.command("bench")
+@_listed("--dataset", "datasets", kind=Names(), text="Datasets by name; the default is the stress suite.")
+@click.option("--data", "folders", multiple=True, metavar="DIR", help="A folder of meshes, instead of or beside --dataset.")
+@_listed("--representation", "representations", kind=Names(), text="Representations by name; all by default.")
+@_listed("--extractor", "extractors", kind=Names(), text="Extractors by name; all by default.")
+@_listed("--pipeline", "pipelines", kind=Names(), text="Pipelines of the registry, mesh to mesh.")
+@_listed("--resolution", "resolutions", kind=Integers(), text="Cells an axis, e.g. 64,128.")
+@_listed("--samples", "samples", kind=Names(), text="Only these samples (ids or shell patterns).")
+@_listed("--metric", "metrics", kind=Names(), text="Metrics by name; all by default.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes; each gets its share of the processors.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("bench-results"), show_default=True, help="Folder of results.")
+@click.option("--json", "json_file", metavar="FILE", help="Write all cells as a JSON list to FILE.")
+@click.option("--keep-meshes", is_flag=True, help="Keep every result mesh as .glb beside the cards.")
+@click.option("--retry-failed", is_flag=True, help="Measure cells again whose card says they failed.")
+@click.option("--cell-timeout", type=float, metavar="SECONDS", help="Stop a cell that takes longer; it counts as failed.")
+@click.option("--registry", "registries", multiple=True, metavar="FILE", help="Registry file on top of the packaged one.")
+@click.option("--set", "overrides", multiple=True, metavar="COMPONENT.OPTION=VALUE", help="E.g. sdf.surface=shell.")
+@click.pass_context
+def command(context: click.Context, json_file: str | None, **options: Any) -> None:
+    """Compare representations on meshes.
+
+    Every representation with every extractor that fits it, on every shape, at every resolution: one cell each. Cells that a
+    former run finished are taken from its cards, so the same command continues after an interruption. A cell that fails
+    is recorded with its reason. Exit status 0 when all cells have a result, 1 when any failed, 130 when interrupted.
+    """
+    for name in ("datasets", "representations", "extractors", "pipelines", "resolutions", "samples", "metrics"):
+        options[name] = _flat(options[name])
+    from ..atomic import write_json
+    from ..bench.matrix import expand
+    from ..bench.request import Request
+    from ..bench.sweep import sweep
+    from ..host import discover
+    from ..registry import load_registry
+
+    request = Request(**options)
+    if request.out.exists() and not request.out.is_dir():
+        raise click.UsageError(f"--out {request.out}: is a file, give a folder")
+    catalog = discover()
+    registry = load_registry(request.registries, catalog)
+    matrix = expand(request, catalog, registry)
+    for skip in matrix.skipped:
+        click.echo(f"skipped: {skip.representation} with {skip.extractor}: {skip.reason}", err=True)
+    with _Progress(len(matrix.cells)) as progress:
+        outcome = sweep(request, matrix, progress.advance)
+    defaults = registry.defaults.get("bench", {})
+    _write_results(request.out, outcome, matrix, defaults)
+    if json_file:
+        write_json(json_file, outcome.cells)
+    _report(request.out, outcome, defaults)
+    if outcome.interrupted:
+        kept = sum(cell["status"] != "skipped" for cell in outcome.cells)
+        click.echo(f"interrupted: {kept} of {len(matrix.cells)} cells are kept; the same command continues", err=True)
+        context.exit(EXIT_INTERRUPTED)
+    if outcome.failed:
+        context.exit(EXIT_FAILED)
+
+
+class _Progress:
+    """A bar with an estimate on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.total = total
+        self.done = 0
+        self.failed = 0
+        self.started = monotonic()
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.live = console.is_terminal
+        self.task = self.bar.add_task("starting", total=total)
+
+    def __enter__(self) -> _Progress:
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def advance(self, cell: Mapping[str, Any]) -> None:
+        """Count one finished cell."""
+        self.done += 1
+        self.failed += cell["status"] == "failed"
+        failed = f", {self.failed} failed" if self.failed else ""
+        if self.live:
+            self.bar.update(self.task, advance=1, description=f"{cell['sample']}{failed}")
+        elif self.done % max(1, self.total // 20) == 0 or self.done == self.total:
+            left = (monotonic() - self.started) / self.done * (self.total - self.done)
+            click.echo(f"{self.done}/{self.total} cells{failed}, about {left:.0f} s left", err=True)
+
+
+def _write_results(out: Path, outcome: Outcome, matrix: Matrix, defaults: Mapping[str, Any]) -> None:
+    """``table.md``, ``table.csv``, ``cells.json`` and ``metrics.json`` beside the cards."""
+    from ..atomic import write_json, write_text
+    from ..bench.summary import comma_separated, markdown, summarise
+    from ..host import discover
+
+    table = summarise(outcome.cells, defaults.get("columns", ()))
+    caption = str(defaults.get("caption", "")).strip()
+    failures = "".join(f"- {_name(cell)}: {cell['reason']}\n" for cell in outcome.failed)
+    skipped = [c for c in outcome.cells if c["status"] == "skipped"]
+    pairs = "".join(f"- {cell['pipeline']}: {cell['reason']}\n" for cell in skipped)
+    text = f"{markdown(table)}\n{caption}\n"
+    text += f"\nFailed cells:\n\n{failures}" if failures else ""
+    text += f"\nPairs that do not fit:\n\n{pairs}" if pairs else ""
+    write_text(out / "table.md", text)
+    write_text(out / "table.csv", comma_separated(table))
+    write_json(out / "cells.json", outcome.cells)
+    catalog = discover()
+    protocols = {}
+    for key in matrix.metrics:
+        for protocol, definition in catalog.load(key).protocols.items():
+            protocols[protocol] = {
+                "metric": key,
+                "definition": definition.definition,
+                "unit": definition.unit,
+                "group": definition.group,
+                "higher_is_better": definition.higher_is_better,
+            }
+    write_json(out / "metrics.json", protocols)
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    return f"{cell['pipeline']} on {cell['sample']} at {cell['resolution'] or 'its own resolution'}"
+
+
+def _report(out: Path, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..bench.summary import compact, summarise
+
+    table = summarise(outcome.cells, [c for c in defaults.get("columns", ()) if not c.get("detail")])
+    best = [table.best(index) for index in range(len(table.columns))]
+    shown = Table(title="Round trips: mean ± half width of the 95 % interval over shapes; * is the best of its column")
+    for title in ("dataset", "R", "pipeline", "ok"):
+        shown.add_column(title, justify="right" if title in ("R", "ok") else "left", no_wrap=True)
+    for column in table.columns:
+        arrow = {"high": " ↑", "low": " ↓"}.get(column.better, "")
+        shown.add_column(column.title + arrow, justify="right", no_wrap=True)
+    previous = None
+    for index, row in enumerate(table.rows):
+        if previous not in (None, (row.dataset, row.resolution)):
+            shown.add_section()
+        previous = (row.dataset, row.resolution)
+        texts = []
+        for position, entry in enumerate(row.entries):
+            leading = index in best[position]
+            texts.append(Text(compact(entry) + (" *" if leading else "  "), style="bold" if leading else ""))
+        shown.add_row(row.dataset, str(row.resolution or "–"), row.pipeline, f"{row.ok}/{row.total}", *texts)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200, file=sys.stdout)
+    if table.rows:
+        console.print(shown)
+    warned = sorted({f"{cell['sample']}: {text}" for cell in outcome.cells for text in cell["warnings"]})
+    for line in warned[:5]:
+        click.echo(f"note: {line}")
+    if len(warned) > 5:
+        click.echo(f"note: and {len(warned) - 5} more, in the cards")
+    for cell in outcome.failed:
+        click.echo(f"failed: {_name(cell)}: {cell['reason']}")
+    tried = [cell for cell in outcome.cells if cell["status"] != "skipped"]
+    ok = len(tried) - len(outcome.failed)
+    click.echo(f"{ok} of {len(tried)} cells ok, {outcome.reused} of them from earlier runs")
+    click.echo(f"result cards: {out / 'cards'}   tables: {out / 'table.md'}, {out / 'table.csv'}   all cells: {out / 'cells.json'}")
+

@@ -1,0 +1,70 @@
+"""``shapewright convert``."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import click
+
+from .options import registry_options
+
+
+@click.command("convert")
+@click.argument("mesh", type=click.Path(path_type=Path))
+@click.option("--pipeline", required=True, help="A pipeline from mesh to mesh, e.g. roundtrip-o-voxel.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .glb, .obj, .ply, .stl or .off file.")
+@click.option("--resolution", type=int, help="Cells an axis of the pipeline's representation.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+@registry_options
+def command(
+    mesh: Path,
+    pipeline: str,
+    output: Path,
+    resolution: int | None,
+    seed: int,
+    overwrite: bool,
+    registries: tuple[str, ...],
+    overrides: tuple[str, ...],
+) -> None:
+    """Take MESH through a pipeline and write the result, in the position and size of the original."""
+    from ..errors import ConfigError, MeshError, MeshWarning, OutputExistsError, PlanError
+    from ..host import discover
+    from ..plan import check
+    from ..registry import load_registry
+    from ..spec import satisfies
+
+    catalog = discover()
+    entry = load_registry(registries, catalog).pipeline(pipeline, overrides)
+    plan = check(pipeline, entry, catalog)
+    if list(plan.inputs.values()) != ["mesh"] or not satisfies(plan.tags[plan.output], "mesh"):
+        raise PlanError(pipeline, ["convert wants a pipeline from one mesh to one mesh"])
+    if resolution is not None:
+        swept = [alias for alias, part in plan.parts.items() if part.spec.kind == "representation"]
+        if not swept:
+            raise ConfigError(f"pipeline {pipeline!r} has no representation that --resolution could set")
+        for alias in swept:
+            entry["components"][alias]["with"] = {**(entry["components"][alias].get("with") or {}), "resolution": resolution}
+        plan = check(pipeline, entry, catalog)
+
+    from ..mesh_io import check_mesh_suffix, load_mesh, normalise, save_mesh
+    from ..run import execute
+
+    check_mesh_suffix(output)
+    if output.exists() and not overwrite:
+        raise OutputExistsError(f"{output} exists; choose another name or add --overwrite")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        original = load_mesh(mesh)
+        reference, placement = normalise(original)
+        run = execute(plan, catalog, dict.fromkeys(plan.inputs, reference), seed=seed, sample=mesh.name)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning) or issubclass(warning.category, MeshWarning):
+            click.echo(f"warning: {' '.join(str(warning.message).split())}", err=True)
+    result = run.output
+    if len(result.faces) == 0:
+        raise MeshError(f"{mesh}: the result has no face; try a higher resolution or another pipeline")
+    save_mesh(placement.restore(result), output, overwrite=overwrite)
+    seconds = sum(run.seconds.values())
+    click.echo(f"{output}: {len(result.vertices):,} vertices, {len(result.faces):,} faces in {seconds:.2f} s")

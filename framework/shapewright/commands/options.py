@@ -1,0 +1,35 @@
+"""Options that several commands share, and plain-text columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def registry_options(function: Command) -> Command:
+    """``--registry FILE`` and ``--set path=value``, both repeatable."""
+    function = click.option(
+        "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one option, e.g. rep.resolution=64."
+    )(function)
+    return click.option(
+        "--registry", "registries", multiple=True, metavar="FILE", help="Registry file to put on top of the packaged one."
+    )(function)
+
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
+    """Rows as aligned text; the last column is as wide as it is."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row[:-1], widths, strict=False)]
+        lines.append((indent + "  ".join([*cells, row[-1]])).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,200 @@
+"""Mesh files: loading with every repair counted, saving whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .atomic_file import write_atomically
+from .errors import MeshError, MeshWarning
+from .mesh_cleaning import INDEXED_TOLERANCE, SOUP_TOLERANCE, Array, clean_triangles, consistent_winding
+from .mesh_readers import READERS, read_polygons
+from .mesh_readers.polygons import Polygons
+from .mesh_writers import WRITERS
+from .normalise import Placement, bounding_frame, content_hash, normalise
+from .states import Mesh
+from .triangulation import triangulate
+
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Placement",
+    "content_hash",
+    "load_mesh",
+    "load_mesh_with_counts",
+    "normalise",
+    "save_mesh",
+]
+
+READABLE = tuple(READERS)
+"""Extensions that :func:`load_mesh` reads."""
+WRITABLE = tuple(WRITERS)
+"""Extensions that :func:`save_mesh` writes."""
+
+
+def load_mesh(path: str | os.PathLike[str], *, repair: bool = True) -> Mesh:
+    """Read a mesh file: all parts of a scene in one mesh, polygons cut into triangles, cleaned.
+
+    Cleaning happens in float64 and by tolerances relative to the shape: faces that are not finite, have no area or repeat
+    another (whichever way round) go, vertices at one position become one, vertices of no face go. What was dropped is told
+    by one :class:`MeshWarning` with its ``counts``.
+
+    Args:
+        path: an ``.obj``, ``.ply``, ``.stl``, ``.off``, ``.glb`` or ``.gltf`` file.
+        repair: ``False`` keeps faces and vertices as they are stored; only what no mesh can hold raises.
+    Returns:
+        ``vertices`` ``(V, 3)`` float64, ``faces`` ``(F, 3)`` int64, ``frame`` the bounding box, ``oriented`` whether
+        neighbouring faces agree about their sides, ``attributes["color"]`` ``(V, 3 or 4)`` float32 in [0, 1] if valid.
+    Raises:
+        MeshError: no file, not readable, not a mesh, damaged, or without usable geometry. One line that names the file.
+    """
+    mesh, counts = load_mesh_with_counts(path, repair=repair)
+    if counts:
+        warnings.warn(MeshWarning(str(path), counts), stacklevel=2)
+    return mesh
+
+
+def load_mesh_with_counts(path: str | os.PathLike[str], *, repair: bool = True) -> tuple[Mesh, dict[str, int]]:
+    """:func:`load_mesh` that returns the counts of its repairs instead of warning (for logs, cards, worker threads)."""
+    source = Path(path)
+    try:
+        if source.is_dir():
+            raise MeshError("is a folder, not a mesh file")
+        polygons = read_polygons(source)
+        return _cleaned(polygons) if repair else (_as_stored(polygons), {})
+    except FileNotFoundError:
+        raise MeshError(f"{source}: no such file") from None
+    except MeshError as error:
+        raise MeshError(f"{source}: {error}") from None
+    except OSError as error:
+        raise MeshError(f"{source}: cannot be read: {error.strerror or error}") from None
+
+
+def _as_stored(polygons: Polygons) -> Mesh:
+    if not len(polygons.sizes):
+        raise _no_faces(polygons)
+    if (polygons.sizes < 3).any() or _out_of_range(polygons).any():
+        raise MeshError("a face has fewer than three corners or refers to a vertex that is not there; load with repair")
+    with np.errstate(all="ignore"):  # a polygon with a non-finite corner is cut like any other
+        faces = triangulate(polygons.vertices, polygons.sizes, polygons.corners)
+    colors, _ = _valid_colors(polygons)
+    return _mesh(polygons.vertices, faces, colors)
+
+
+def _cleaned(polygons: Polygons) -> tuple[Mesh, dict[str, int]]:
+    polygons, counts = _usable(polygons)
+    faces = triangulate(polygons.vertices, polygons.sizes, polygons.corners)
+    tolerance = INDEXED_TOLERANCE if polygons.indexed else SOUP_TOLERANCE
+    stay, faces, dropped = clean_triangles(polygons.vertices, faces, tolerance=tolerance)
+    if not len(faces):
+        raise MeshError(f"no face has an area ({dropped['zero-area faces']} without one were dropped)")
+    colors, invalid = _valid_colors(polygons)
+    counts.update(dropped)
+    counts["invalid vertex colours"] = invalid
+    mesh = _mesh(polygons.vertices[stay], faces, None if colors is None else colors[stay])
+    return mesh, {what: count for what, count in counts.items() if count}
+
+
+def _usable(polygons: Polygons) -> tuple[Polygons, Counter[str]]:
+    """Only polygons with three corners or more, all of them there and finite."""
+    if not len(polygons.sizes):
+        raise _no_faces(polygons)
+    counts: Counter[str] = Counter()
+    vertices, sizes = polygons.vertices, polygons.sizes
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    missing = _out_of_range(polygons)
+    finite = np.isfinite(vertices).all(axis=1)
+    broken = ~missing
+    broken[broken] = ~finite[polygons.corners[broken]]
+    short = sizes < 3
+    absent = _any(missing, owner, len(sizes)) & ~short
+    infinite = _any(broken, owner, len(sizes)) & ~short & ~absent
+    counts["faces with fewer than three corners"] = int(short.sum())
+    counts["faces that refer to a vertex that is not there"] = int(absent.sum())
+    counts["faces with non-finite vertices"] = int(infinite.sum())
+    referenced = np.zeros(len(vertices), bool)
+    referenced[polygons.corners[~missing]] = True
+    counts["unreferenced vertices"] = int((~referenced).sum())
+    keep = ~(short | absent | infinite)
+    if not keep.any():
+        reasons = ", ".join(f"{count} {what}" for what, count in counts.items() if count and what.startswith("faces"))
+        raise MeshError(f"no usable face is left: dropped {reasons}")
+    if keep.all():
+        return polygons, counts
+    return replace(polygons, sizes=sizes[keep], corners=polygons.corners[keep[owner]]), counts
+
+
+def _no_faces(polygons: Polygons) -> MeshError:
+    if len(polygons.vertices):
+        return MeshError(f"no faces: the file is a point cloud of {len(polygons.vertices)} points")
+    return MeshError("empty: the file holds no vertices and no faces")
+
+
+def _out_of_range(polygons: Polygons) -> Array:
+    corners = polygons.corners
+    return np.asarray((corners < 0) | (corners >= len(polygons.vertices)))
+
+
+def _any(flags: Array, owner: Array, count: int) -> Array:
+    return np.bincount(owner[flags], minlength=count) > 0
+
+
+def _valid_colors(polygons: Polygons) -> tuple[Array | None, int]:
+    """Colours if every one of them is a number in [0, 1], and the count of those that are not."""
+    if polygons.colors is None:
+        return None, 0
+    invalid = ~((polygons.colors >= 0) & (polygons.colors <= 1)).all(axis=1)
+    return (None, int(invalid.sum())) if invalid.any() else (polygons.colors, 0)
+
+
+def _mesh(vertices: Array, faces: Array, colors: Array | None) -> Mesh:
+    attributes = {} if colors is None else {"color": torch.from_numpy(np.ascontiguousarray(colors, np.float32))}
+    mesh = Mesh(
+        torch.from_numpy(np.ascontiguousarray(vertices)),
+        torch.from_numpy(np.ascontiguousarray(faces)),
+        oriented=consistent_winding(faces),
+        attributes=attributes,
+    )
+    return replace(mesh, frame=bounding_frame(mesh)) if np.isfinite(vertices[faces.reshape(-1)]).all() else mesh
+
+
+def save_mesh(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write ``mesh`` to a ``.glb``, ``.obj``, ``.ply``, ``.stl`` or ``.off`` file, whole or not at all.
+
+    Winding and order are kept. GLB and STL hold float32; OBJ, OFF and PLY keep the precision of the mesh. Vertex colours
+    (``attributes["color"]``) go into GLB, PLY and OBJ. GLB marks a mesh that is not oriented as double-sided.
+
+    Raises:
+        MeshError: unknown extension, no faces, non-finite vertices, indices out of range.
+        OutputExistsError: the file exists and ``overwrite`` is false.
+        ShapewrightError: the disk is full, the folder is missing, permission is denied; nothing is left behind.
+    """
+    target = Path(path)
+    writer = WRITERS.get(target.suffix.lower())
+    if writer is None:
+        what = f"extension {target.suffix!r} is unknown" if target.suffix else "the file name has no extension"
+        raise MeshError(f"{target}: {what}; meshes are written as {', '.join(WRITERS)}")
+    try:
+        _check_writable(mesh)
+        write_atomically(target, lambda file: writer(mesh, file), overwrite=overwrite)
+    except MeshError as error:
+        raise MeshError(f"{target}: {error}") from None
+
+
+def _check_writable(mesh: Mesh) -> None:
+    if not len(mesh.faces):
+        raise MeshError("a mesh without faces is not written")
+    if not bool(mesh.vertices.isfinite().all()):
+        bad = int((~mesh.vertices.isfinite().all(dim=1)).sum())
+        raise MeshError(f"{bad} of {len(mesh.vertices)} vertices are not finite; nothing was written")
+    if int(mesh.faces.min()) < 0 or int(mesh.faces.max()) >= len(mesh.vertices):
+        raise MeshError(f"a face refers to a vertex outside 0 .. {len(mesh.vertices) - 1}; nothing was written")
+    color = mesh.attributes.get("color")
+    if color is not None and (color.ndim != 2 or len(color) != len(mesh.vertices) or color.shape[1] not in (3, 4)):
+        raise MeshError(f"colours must be (V, 3) or (V, 4), not {tuple(color.shape)}; nothing was written")
