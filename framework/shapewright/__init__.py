@@ -9,17 +9,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "states": [
-        "Condition", "Decoded", "Frame", "FunctionField", "Grid", "GridField", "GridLatent", "Latent", "LatentSpec", "Layout",
-        "Mesh", "OccupancyGrid", "OccupancyVoxels", "ScalarField", "SparseField", "SparseLatent", "SparseTensor", "State",
-        "Support", "SurfaceSamples", "TokenLatent", "Tokens", "VoxelAttributes", "Voxels",
+        "Condition", "Decoded", "Frame", "FunctionField", "Grid", "GridField", "GridLatent", "Latent", "LatentSpec",
+        "Layout", "Mesh", "OccupancyGrid", "OccupancyVoxels", "ScalarField", "SparseField", "SparseLatent",
+        "SparseTensor", "State", "Support", "SurfaceSamples", "TokenLatent", "Tokens", "VoxelAttributes", "Voxels",
     ],
     "interfaces": [
         "Attention", "Component", "Conditioner", "Dataset", "Encoder", "Extractor", "Generator", "MeshPair", "Metric",
         "MetricDefinition", "Renderer", "Representation", "Sample", "Sampler", "Transform", "Velocity",
     ],
     "errors": [
-        "ConfigError", "MeshError", "MeshWarning", "MissingExtraError", "OutputExistsError", "PlanError", "RegistryError",
-        "ResourceError", "ShapewrightError", "StateError", "UnknownComponentError",
+        "ConfigError", "MeshError", "MeshWarning", "MissingExtraError", "OutputExistsError", "PlanError",
+        "RegistryError", "ResourceError", "ShapewrightError", "StateError", "UnknownComponentError",
     ],
     "spec": ["API_VERSION", "Capabilities", "ComponentSpec", "ParityHandler", "Verb"],
     "host": ["Catalog", "PluginStatus", "discover"],

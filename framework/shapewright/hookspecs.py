@@ -1,4 +1,5 @@
-"""The hooks that plugins implement. Arguments only ever grow: an implementation may take fewer than the specification."""
+"""The hooks that plugins implement. Arguments only ever grow: an implementation may take fewer than the
+specification."""
 
 from __future__ import annotations
 

@@ -106,8 +106,8 @@ def discover(points: Iterable[EntryPoint] | None = None, extra: Iterable[ModuleT
         points: entry points to load; all installed ones of the group ``shapewright.plugins`` when ``None``.
         extra: modules to register as plugins as well (tests, notebooks).
     Returns:
-        The catalog. A plugin that fails to import, misspells a hook, wants another API or offers a name that is taken is a
-        row of ``plugins`` with its reason and contributes nothing.
+        The catalog. A plugin that fails to import, misspells a hook, wants another API or offers a name that is taken
+        is a row of ``plugins`` with its reason and contributes nothing.
     """
     manager = pluggy.PluginManager("shapewright")
     manager.add_hookspecs(hookspecs)
@@ -129,7 +129,9 @@ def discover(points: Iterable[EntryPoint] | None = None, extra: Iterable[ModuleT
             manager.check_pending()  # a misspelt hook is an error, not silence
             offered = _validated(_offered(manager, registered), owners, provider)
         except Exception as error:  # a plugin may fail in any way; the reason is kept
-            state: Literal["failed", "incompatible"] = "incompatible" if isinstance(error, IncompatibleError) else "failed"
+            state: Literal["failed", "incompatible"] = (
+                "incompatible" if isinstance(error, IncompatibleError) else "failed"
+            )
             reason = str(error) if isinstance(error, IncompatibleError) else f"{type(error).__name__}: {error}"
             if manager.has_plugin(registered):
                 manager.unregister(name=registered)

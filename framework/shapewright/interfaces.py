@@ -55,7 +55,8 @@ class Representation(Component[ConfigT], Generic[ConfigT, StateT]):
 
 
 class Extractor(Component[ConfigT], Generic[ConfigT, StateT]):
-    """Turn a state into triangles, in the units of the state's frame. Keeps autograd when it claims ``differentiable``."""
+    """Turn a state into triangles, in the units of the state's frame. Keeps autograd when it claims
+    ``differentiable``."""
 
     @abstractmethod
     def extract(self, state: StateT) -> Mesh: ...

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-INDEXED_TOLERANCE = 1e-8
+INDEXED_TOLERANCE = 1e-10
 """Vertices nearer than this share of the diagonal are one vertex; below float32 resolution at the size of the shape."""
 SOUP_TOLERANCE = 2.0**-22
 """The same for formats that repeat float32 positions instead of sharing vertices: two units in the last place there."""
@@ -122,6 +122,8 @@ def _without_area(points: Array, faces: Array) -> Array:
     none = double_area <= 2 * ZERO_AREA
     none |= (faces == faces[:, [1, 2, 0]]).any(axis=1)
     sliver = ~none & (double_area <= SLIVER_HEIGHT * longest)
+    if (none | sliver).all():
+        return np.ones(len(faces), bool)
     if sliver.any():
         # A face as thin as rounding may still be what joins its two neighbours: it goes only if no edge is opened.
         rest = np.flatnonzero(~none)

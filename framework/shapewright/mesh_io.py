@@ -41,9 +41,9 @@ WRITABLE = tuple(WRITERS)
 def load_mesh(path: str | os.PathLike[str], *, repair: bool = True) -> Mesh:
     """Read a mesh file: all parts of a scene in one mesh, polygons cut into triangles, cleaned.
 
-    Cleaning happens in float64 and by tolerances relative to the shape: faces that are not finite, have no area or repeat
-    another (whichever way round) go, vertices at one position become one, vertices of no face go. What was dropped is told
-    by one :class:`MeshWarning` with its ``counts``.
+    Cleaning happens in float64 and by tolerances relative to the shape: faces that are not finite, have no area or
+    repeat another (whichever way round) go, vertices at one position become one, vertices of no face go. What was
+    dropped is told by one :class:`MeshWarning` with its ``counts``.
 
     Args:
         path: an ``.obj``, ``.ply``, ``.stl``, ``.off``, ``.glb`` or ``.gltf`` file.
@@ -94,9 +94,9 @@ def _cleaned(polygons: Polygons) -> tuple[Mesh, dict[str, int]]:
     stay, faces, dropped = clean_triangles(polygons.vertices, faces, tolerance=tolerance)
     if not len(faces):
         raise MeshError(f"no face has an area ({dropped['zero-area faces']} without one were dropped)")
-    colors, invalid = _valid_colors(polygons)
+    colors, given_up = _valid_colors(polygons)
     counts.update(dropped)
-    counts["invalid vertex colours"] = invalid
+    counts["vertex colours"] = given_up
     mesh = _mesh(polygons.vertices[stay], faces, None if colors is None else colors[stay])
     return mesh, {what: count for what, count in counts.items() if count}
 
@@ -146,11 +146,11 @@ def _any(flags: Array, owner: Array, count: int) -> Array:
 
 
 def _valid_colors(polygons: Polygons) -> tuple[Array | None, int]:
-    """Colours if every one of them is a number in [0, 1], and the count of those that are not."""
+    """Colours if every one of them is a number in [0, 1]; else none of them, and how many that gave up."""
     if polygons.colors is None:
         return None, 0
-    invalid = ~((polygons.colors >= 0) & (polygons.colors <= 1)).all(axis=1)
-    return (None, int(invalid.sum())) if invalid.any() else (polygons.colors, 0)
+    valid = ((polygons.colors >= 0) & (polygons.colors <= 1)).all()
+    return (polygons.colors, 0) if valid else (None, len(polygons.colors))
 
 
 def _mesh(vertices: Array, faces: Array, colors: Array | None) -> Mesh:
@@ -167,8 +167,8 @@ def _mesh(vertices: Array, faces: Array, colors: Array | None) -> Mesh:
 def save_mesh(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write ``mesh`` to a ``.glb``, ``.obj``, ``.ply``, ``.stl`` or ``.off`` file, whole or not at all.
 
-    Winding and order are kept. GLB and STL hold float32; OBJ, OFF and PLY keep the precision of the mesh. Vertex colours
-    (``attributes["color"]``) go into GLB, PLY and OBJ. GLB marks a mesh that is not oriented as double-sided.
+    Winding and order are kept. GLB and STL hold float32; OBJ, OFF and PLY keep the precision of the mesh. Vertex
+    colours (``attributes["color"]``) go into GLB, PLY and OBJ. GLB marks a mesh that is not oriented as double-sided.
 
     Raises:
         MeshError: unknown extension, no faces, non-finite vertices, indices out of range.

@@ -59,9 +59,9 @@ Rule = Callable[[Tensor, Tensor], Difference]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler computed: one value for every ``out.*`` tensor of its case, in the row order that the notes define.
+    """What a handler computed: one value for every ``out.*`` of its case, in the row order that the notes define.
 
-    ``rules`` replaces the default comparison (``|got - wanted| <= atol + rtol |wanted|``; integers and booleans exactly)
+    ``rules`` replaces the default comparison (``|got - wanted| <= atol + rtol |wanted|``; integers, booleans exactly)
     where the notes ask for another one, such as :func:`quantiles`.
     """
 
@@ -76,7 +76,8 @@ def _magnitude(values: Tensor) -> Tensor:
 
 
 def _errors(got: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute and relative error of every element; the relative one against at least a millionth of the largest value."""
+    """Absolute and relative error of every element; the relative one against at least a millionth of the largest
+    value."""
     if got.is_floating_point() or got.is_complex() or wanted.is_floating_point() or wanted.is_complex():
         kind = torch.complex128 if got.is_complex() or wanted.is_complex() else torch.float64
         absolute = (got.to(kind) - wanted.to(kind)).abs()

@@ -40,7 +40,7 @@ class Registry:
             hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
             known = ", ".join(sorted(self.pipelines)) or "none"
             raise RegistryError(f"no pipeline is named {name!r}; {hint}registered: {known}")
-        entry = _copy(self.pipelines[name])
+        entry: dict[str, Any] = _copy(self.pipelines[name])
         self.fill_defaults(entry)
         for override in overrides:
             apply_override(entry, override, name)
@@ -78,8 +78,8 @@ def split_override(text: str) -> tuple[list[str], Any]:
 
 def apply_override(entry: dict[str, Any], text: str, name: str = "") -> None:
     """Apply one ``--set``: a full path (``components.rep.with.resolution=64``, optionally led by ``pipeline.``) or the
-    short form ``rep.resolution=64`` for an option of one component. Only existing parts of an entry can be named; whether
-    the component has the option is checked when it is configured."""
+    short form ``rep.resolution=64`` for an option of one component. Only existing parts of an entry can be named;
+    whether the component has the option is checked when it is configured."""
     path, value = split_override(text)
     if path[0] == "pipeline":
         path = path[1:]

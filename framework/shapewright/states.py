@@ -1,8 +1,8 @@
 """Values that flow between stages. Frozen, with their frame, resolution and sign convention on board.
 
-Conventions: coordinates are int32 rows ``[batch, x, y, z]`` sorted by batch, then x, y, z; points are float in the units
-of a :class:`Frame`; a signed distance is negative inside; features are ``(N, C)``. Everything that a learned component
-passes on can be stacked into a batch and taken apart again without changing a bit.
+Conventions: coordinates are int32 rows ``[batch, x, y, z]`` sorted by batch, then x, y, z; points are float in the
+units of a :class:`Frame`; a signed distance is negative inside; features are ``(N, C)``. Everything that a learned
+component passes on can be stacked into a batch and taken apart again without changing a bit.
 """
 
 from __future__ import annotations
@@ -256,7 +256,8 @@ Latent = TokenLatent | GridLatent | SparseLatent
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Tokens ``(B, T, C)`` that a generator attends to, their null counterpart for guidance, and a mask ``(B, T)`` bool."""
+    """Tokens ``(B, T, C)`` that a generator attends to, their null counterpart for guidance, and a mask ``(B, T)``
+    bool."""
 
     tag: ClassVar[str] = "condition"
     tokens: Tensor
@@ -286,7 +287,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32; ``coords`` ``(T, 3)`` int32 if tokens are voxels."""
+    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32; ``coords`` ``(T, 3)`` int32 if tokens are
+    voxels."""
 
     offsets: Tensor
     coords: Tensor | None = None
@@ -371,9 +373,11 @@ class GridField:
     values: Tensor
     frame: Frame = Frame()
     level: float = 0.0
-    """The surface is where the field takes this value; 0 for a signed distance, the shell radius for an unsigned one."""
+    """The surface is where the field takes this value; 0 for a signed distance, the shell radius for an unsigned
+    one."""
     gradients: Tensor | None = None
-    """``(X, Y, Z, 3)`` exact gradients at the lattice points, where the maker of the field knows them (Hermite data)."""
+    """``(X, Y, Z, 3)`` exact gradients at the lattice points, where the maker of the field knows them (Hermite
+    data)."""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or min(self.values.shape) < 2:
@@ -400,10 +404,10 @@ class GridField:
 
 @dataclass(frozen=True, slots=True)
 class SparseField:
-    """Values at some lattice points: ``values.coords`` are lattice indices ``0..resolution``, ``values.feats`` ``(N, 1)``.
+    """Values at lattice points: ``values.coords`` are lattice indices ``0..resolution``, ``values.feats`` is ``(N, 1)``.
 
-    Lattice as in :class:`GridField`: ``values.resolution`` cells an axis. A cell is active when all its eight corners are
-    present; an extractor sees active cells only, so that a missing cell is a hole and not an error.
+    Lattice as in :class:`GridField`: ``values.resolution`` cells an axis. A cell is active when all its eight corners
+    are present; an extractor sees active cells only, so that a missing cell is a hole and not an error.
     """
 
     tag: ClassVar[str] = "sdf.sparse"

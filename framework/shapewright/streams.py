@@ -1,4 +1,5 @@
-"""Random streams: one per (seed, stage, sample), so that batching, reordering or adding stages changes no other draw."""
+"""Random streams: one per (seed, stage, sample), so that batching, reordering or adding stages changes no other
+draw."""
 
 from __future__ import annotations
 

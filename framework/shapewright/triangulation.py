@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _FLAT = 1e-12
-"""Share of the polygon's area below which a triangle of a fan counts as collinear, so that another cut is looked for."""
+"""Share of the polygon's area below which a triangle of a fan counts as collinear, so that another cut is looked
+for."""
 _CORNERS_AT_ONCE = 1 << 20
 
 

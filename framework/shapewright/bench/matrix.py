@@ -82,7 +82,9 @@ class Options:
         self.by_key: dict[str, dict[str, Any]] = {key: dict(body) for key, body in defaults.items()}
         for text in overrides:
             path, value = split_override(text)
-            keys = [path[0]] if path[0] in catalog.specs else [k for k in catalog.specs if k.partition("/")[2] == path[0]]
+            keys = (
+                [path[0]] if path[0] in catalog.specs else [k for k in catalog.specs if k.partition("/")[2] == path[0]]
+            )
             if len(keys) != 1 or len(path) < 2:
                 known = sorted({k.partition("/")[2] for k in catalog.specs})
                 close = get_close_matches(path[0], known, n=1)
@@ -132,7 +134,10 @@ def combinations(
 def _endpoints(plan: Plan) -> tuple[str, str]:
     if list(plan.inputs.values()) != ["mesh"] or not satisfies(plan.tags[plan.output], "mesh"):
         raise PlanError(plan.name, ["a bench pipeline has one input, a mesh, and puts out a mesh"])
-    names = {kind: [p.spec.name for p in plan.parts.values() if p.spec.kind == kind] for kind in ("representation", "extractor")}
+    names = {
+        kind: [p.spec.name for p in plan.parts.values() if p.spec.kind == kind]
+        for kind in ("representation", "extractor")
+    }
     return "+".join(names["representation"]), "+".join(names["extractor"])
 
 

@@ -22,8 +22,8 @@ def _status_bytes(name: str) -> int | None:
 class PeakMemory:
     """Growth of the resident set at its peak over the start of the block, in bytes (``peak.bytes`` after it).
 
-    Linux keeps the exact high-water mark, which is reset on entry; elsewhere a thread samples every 5 ms. Memory that an
-    allocator kept from earlier work counts as already there, so small figures are lower bounds.
+    Linux keeps the exact high-water mark, which is reset on entry; elsewhere a thread samples every 5 ms. Memory that
+    an allocator kept from earlier work counts as already there, so small figures are lower bounds.
     """
 
     bytes: int = 0

@@ -1,4 +1,5 @@
-"""Where a number comes from: versions, code, machine. Part of every result card, and of every cache key what matters."""
+"""Where a number comes from: versions, code, machine. Part of every result card, and of every cache key what
+matters."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..spec import API_VERSION
 LIBRARIES = ("numpy", "torch", "numba", "trimesh", "manifold3d")
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_hash(package: str) -> str:
     """Hash of all Python sources of an importable package, so that edited code never answers with old numbers."""
     spec = find_spec(package)
@@ -45,7 +46,8 @@ def code_identity(catalog: Catalog, keys: Iterable[str]) -> dict[str, Any]:
     if "shapewright_plugins" in packages:
         packages.add("shapewright_kernels")
     plugins = {
-        owner.name: f"{owner.distribution or 'local'} {owner.version}".strip() for owner in map(catalog.owner, sorted(keys))
+        owner.name: f"{owner.distribution or 'local'} {owner.version}".strip()
+        for owner in map(catalog.owner, sorted(keys))
     }
     return {
         "api": ".".join(map(str, API_VERSION)),

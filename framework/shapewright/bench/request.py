@@ -34,7 +34,9 @@ class Request:
     def __post_init__(self) -> None:
         for resolution in self.resolutions:
             if not 2 <= resolution <= MAX_RESOLUTION:
-                raise ConfigError(f"resolution {resolution} is out of range; choose 2 to {MAX_RESOLUTION} cells an axis")
+                raise ConfigError(
+                    f"resolution {resolution} is out of range; choose 2 to {MAX_RESOLUTION} cells an axis"
+                )
         if self.workers < 1:
             raise ConfigError(f"--workers {self.workers}: at least 1 worker is needed")
         if self.cell_timeout is not None and self.cell_timeout <= 0:

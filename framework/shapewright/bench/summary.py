@@ -1,4 +1,5 @@
-"""Tables from cells: means with confidence intervals over shapes, the best of each column, as text, Markdown and CSV."""
+"""Tables from cells: means with confidence intervals over shapes, the best of each column, as text, Markdown and
+CSV."""
 
 from __future__ import annotations
 
@@ -129,9 +130,7 @@ def summarise(cells: Iterable[Mapping[str, Any]], columns: Sequence[Mapping[str,
     used = [i for i in range(len(chosen)) if any(row.entries[i] is not None for row in rows)]
     return Table(
         tuple(chosen[i] for i in used),
-        tuple(
-            Row(r.pipeline, r.dataset, r.resolution, r.ok, r.total, tuple(r.entries[i] for i in used)) for r in rows
-        ),
+        tuple(Row(r.pipeline, r.dataset, r.resolution, r.ok, r.total, tuple(r.entries[i] for i in used)) for r in rows),
     )
 
 

@@ -63,7 +63,14 @@ class _Pool:
     def start(self, index: int) -> _Worker:
         here, there = self.context.Pipe()
         request = self.request
-        arguments = (there, request.out, self.matrix.metrics, request.keep_meshes, request.retry_failed, self.shares[index])
+        arguments = (
+            there,
+            request.out,
+            self.matrix.metrics,
+            request.keep_meshes,
+            request.retry_failed,
+            self.shares[index],
+        )
         process = self.context.Process(target=serve, args=arguments, daemon=True)
         process.start()
         there.close()
@@ -148,7 +155,11 @@ def sweep(
                 except (EOFError, ConnectionResetError):
                     worker.process.join()
                     code = worker.process.exitcode
-                    why = f"killed by signal {-code}, perhaps out of memory" if code and code < 0 else f"exit status {code}"
+                    why = (
+                        f"killed by signal {-code}, perhaps out of memory"
+                        if code and code < 0
+                        else f"exit status {code}"
+                    )
                     bury(position, f"the worker process died ({why})")
                     continue
                 if kind in ("ready", "done"):

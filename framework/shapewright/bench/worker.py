@@ -77,7 +77,9 @@ def _octahedron() -> Mesh:
 class Bench:
     """Everything a worker keeps between cells."""
 
-    def __init__(self, out: Path, metric_options: Mapping[str, Mapping[str, Any]], keep_meshes: bool, retry: bool) -> None:
+    def __init__(
+        self, out: Path, metric_options: Mapping[str, Mapping[str, Any]], keep_meshes: bool, retry: bool
+    ) -> None:
         self.catalog: Catalog = discover()
         self.store = CardStore(out)
         self.out = out
@@ -109,7 +111,9 @@ class Bench:
         swept = []
         for alias, body in cell.combination.entry["components"].items():
             chosen = dict(body.get("with") or {})
-            if body["use"].startswith("representation/") and "resolution" in resolved_options(self.catalog, body["use"], {}):
+            if body["use"].startswith("representation/") and "resolution" in resolved_options(
+                self.catalog, body["use"], {}
+            ):
                 swept.append(alias)
                 if cell.resolution is not None:
                     chosen["resolution"] = cell.resolution
@@ -185,7 +189,9 @@ class Bench:
         self._warm_up(cell, plan)
         with PeakMemory() as peak:
             start = perf_counter()
-            run = execute(plan, self.catalog, self._inputs(plan, reference.mesh), parts=parts, seed=cell.seed, sample=cell.sample)
+            run = execute(
+                plan, self.catalog, self._inputs(plan, reference.mesh), parts=parts, seed=cell.seed, sample=cell.sample
+            )
             total = perf_counter() - start
         mesh: Mesh = run.output
         card["seconds"] = {plan_stage.verb.replace("_", "-"): 0.0 for plan_stage in plan.stages}
@@ -227,7 +233,8 @@ class Bench:
         return reference.floors[name]
 
     def _warm_up(self, cell: Cell, plan: Plan) -> None:
-        """Run the combination once on a tiny shape, so that compiling is not timed. Its failure is the cell's to report."""
+        """Run the combination once on a tiny shape, so that compiling is not timed. Its failure is the cell's to
+        report."""
         name = cell.combination.name
         if name in self.warm:
             return

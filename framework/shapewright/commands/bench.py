@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,63 +17,68 @@ if TYPE_CHECKING:
     from ..bench.sweep import Outcome
 
 
-class Names(click.ParamType[tuple[str, ...]]):
-    """Comma-separated names."""
-
-    name = "a,b,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(",") if part.strip())
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Integers(Names):
-    """Comma-separated whole numbers."""
-
-    name = "n,m,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return tuple(int(part) for part in super().convert(value, param, ctx))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 64,128", param, ctx)
+def _names(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Comma-separated names of a repeatable option, each once."""
+    return tuple(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 
-def _listed(*names: str, kind: click.ParamType[Any], text: str) -> Any:
-    return click.option(*names, type=kind, multiple=True, help=text)
+def _integers(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[int, ...]:
+    """Comma-separated whole numbers of a repeatable option, each once."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in _names(context, option, values)))
+    except ValueError:
+        raise click.BadParameter(f"{','.join(values)!r} is not a list of whole numbers such as 64,128") from None
 
 
-def _flat(values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(item for group in values for item in group))
+def _listed(name: str, field: str, text: str, callback: Callable[..., Any] = _names) -> Callable[[Command], Command]:
+    metavar = "N,M,..." if callback is _integers else "A,B,..."
+    return click.option(name, field, multiple=True, callback=callback, metavar=metavar, help=text)
 
 
 @click.command("bench")
-@_listed("--dataset", "datasets", kind=Names(), text="Datasets by name; the default is the stress suite.")
-@click.option("--data", "folders", multiple=True, metavar="DIR", help="A folder of meshes, instead of or beside --dataset.")
-@_listed("--representation", "representations", kind=Names(), text="Representations by name; all by default.")
-@_listed("--extractor", "extractors", kind=Names(), text="Extractors by name; all by default.")
-@_listed("--pipeline", "pipelines", kind=Names(), text="Pipelines of the registry, mesh to mesh.")
-@_listed("--resolution", "resolutions", kind=Integers(), text="Cells an axis, e.g. 64,128.")
-@_listed("--samples", "samples", kind=Names(), text="Only these samples (ids or shell patterns).")
-@_listed("--metric", "metrics", kind=Names(), text="Metrics by name; all by default.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes; each gets its share of the processors.")
+@_listed("--dataset", "datasets", "Datasets by name; the default is the stress suite.")
+@click.option(
+    "--data", "folders", multiple=True, metavar="DIR", help="A folder of meshes, instead of or beside --dataset."
+)
+@_listed("--representation", "representations", "Representations by name; all by default.")
+@_listed("--extractor", "extractors", "Extractors by name; all by default.")
+@_listed("--pipeline", "pipelines", "Pipelines of the registry, mesh to mesh.")
+@_listed("--resolution", "resolutions", "Cells an axis, e.g. 64,128.", _integers)
+@_listed("--samples", "samples", "Only these samples (ids or shell patterns).")
+@_listed("--metric", "metrics", "Metrics by name; all by default.")
+@click.option(
+    "--workers", type=int, default=1, show_default=True, help="Processes; each gets its share of the processors."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("bench-results"), show_default=True, help="Folder of results.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("bench-results"),
+    show_default=True,
+    help="Folder of results.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write all cells as a JSON list to FILE.")
 @click.option("--keep-meshes", is_flag=True, help="Keep every result mesh as .glb beside the cards.")
 @click.option("--retry-failed", is_flag=True, help="Measure cells again whose card says they failed.")
-@click.option("--cell-timeout", type=float, metavar="SECONDS", help="Stop a cell that takes longer; it counts as failed.")
-@click.option("--registry", "registries", multiple=True, metavar="FILE", help="Registry file on top of the packaged one.")
+@click.option(
+    "--cell-timeout", type=float, metavar="SECONDS", help="Stop a cell that takes longer; it counts as failed."
+)
+@click.option(
+    "--registry", "registries", multiple=True, metavar="FILE", help="Registry file on top of the packaged one."
+)
 @click.option("--set", "overrides", multiple=True, metavar="COMPONENT.OPTION=VALUE", help="E.g. sdf.surface=shell.")
 @click.pass_context
-def command(context: click.Context, json_file: str | None, **options: Any) -> None:
+def command(context: click.Context, /, json_file: str | None, **options: Any) -> None:
     """Compare representations on meshes.
 
-    Every representation with every extractor that fits it, on every shape, at every resolution: one cell each. Cells that a
-    former run finished are taken from its cards, so the same command continues after an interruption. A cell that fails
-    is recorded with its reason. Exit status 0 when all cells have a result, 1 when any failed, 130 when interrupted.
+    Every representation with every extractor that fits it, on every shape, at every resolution: one cell each. Cells
+    that a former run finished are taken from its cards, so the same command continues after an interruption. A cell
+    that fails is recorded with its reason. Exit status 0 when all cells have a result, 1 when any failed, 130 when
+    interrupted.
     """
-    for name in ("datasets", "representations", "extractors", "pipelines", "resolutions", "samples", "metrics"):
-        options[name] = _flat(options[name])
     from ..atomic import write_json
     from ..bench.matrix import expand
     from ..bench.request import Request
@@ -109,7 +114,14 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.total = total
         self.done = 0
@@ -223,5 +235,7 @@ def _report(out: Path, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
     tried = [cell for cell in outcome.cells if cell["status"] != "skipped"]
     ok = len(tried) - len(outcome.failed)
     click.echo(f"{ok} of {len(tried)} cells ok, {outcome.reused} of them from earlier runs")
-    click.echo(f"result cards: {out / 'cards'}   tables: {out / 'table.md'}, {out / 'table.csv'}   all cells: {out / 'cells.json'}")
-
+    click.echo(
+        f"result cards: {out / 'cards'}   tables: {out / 'table.md'}, {out / 'table.csv'}   "
+        f"all cells: {out / 'cells.json'}"
+    )

@@ -13,7 +13,9 @@ from .options import registry_options
 @click.command("convert")
 @click.argument("mesh", type=click.Path(path_type=Path))
 @click.option("--pipeline", required=True, help="A pipeline from mesh to mesh, e.g. roundtrip-o-voxel.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .glb, .obj, .ply, .stl or .off file.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A .glb, .obj, .ply, .stl or .off file."
+)
 @click.option("--resolution", type=int, help="Cells an axis of the pipeline's representation.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
@@ -45,7 +47,10 @@ def command(
         if not swept:
             raise ConfigError(f"pipeline {pipeline!r} has no representation that --resolution could set")
         for alias in swept:
-            entry["components"][alias]["with"] = {**(entry["components"][alias].get("with") or {}), "resolution": resolution}
+            entry["components"][alias]["with"] = {
+                **(entry["components"][alias].get("with") or {}),
+                "resolution": resolution,
+            }
         plan = check(pipeline, entry, catalog)
 
     from ..mesh_io import check_mesh_suffix, load_mesh, normalise, save_mesh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -38,9 +39,7 @@ def _backends() -> dict[str, str]:
         found["triton"] = "no CUDA device"
     else:
         try:
-            import triton
-
-            found["triton"] = f"installed ({triton.__version__})"
+            found["triton"] = f"installed ({import_module('triton').__version__})"
         except ImportError as error:
             found["triton"] = f"does not import: {error}"
     return found

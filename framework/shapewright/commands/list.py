@@ -11,7 +11,16 @@ from ..host import discover
 from ..spec import KINDS, Capabilities, ComponentSpec
 from .options import columns, json_flag
 
-CLAIMS = ("open_surfaces", "interiors", "non_manifold", "oriented", "sharp_edges", "pbr", "differentiable", "deterministic")
+CLAIMS = (
+    "open_surfaces",
+    "interiors",
+    "non_manifold",
+    "oriented",
+    "sharp_edges",
+    "pbr",
+    "differentiable",
+    "deterministic",
+)
 GEOMETRIC = ("representation", "extractor")
 
 
@@ -48,7 +57,8 @@ def command(kind: str | None, as_json: bool) -> None:
                 "capabilities": claimed(spec.capabilities),
                 "devices": sorted(spec.capabilities.devices),
                 "verbs": {
-                    name: {"inputs": dict(verb.inputs), "outputs": dict(verb.outputs)} for name, verb in spec.verbs.items()
+                    name: {"inputs": dict(verb.inputs), "outputs": dict(verb.outputs)}
+                    for name, verb in spec.verbs.items()
                 },
                 "api": spec.api,
                 "plugin": catalog.owner(spec.key).name,

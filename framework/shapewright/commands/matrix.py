@@ -20,13 +20,20 @@ def command(as_json: bool) -> None:
     pairs = pairings(catalog)
     if as_json:
         capabilities = {
-            spec.key: claimed(spec.capabilities) for kind in ("representation", "extractor") for spec in catalog.of_kind(kind)
+            spec.key: claimed(spec.capabilities)
+            for kind in ("representation", "extractor")
+            for spec in catalog.of_kind(kind)
         }
-        rows = [
-            {"representation": p.representation.name, "extractor": p.extractor.name, "fits": not p.reason, "reason": p.reason}
+        fitting = [
+            {
+                "representation": p.representation.name,
+                "extractor": p.extractor.name,
+                "fits": not p.reason,
+                "reason": p.reason,
+            }
             for p in pairs
         ]
-        click.echo(json.dumps({"capabilities": capabilities, "pairs": rows}, indent=1))
+        click.echo(json.dumps({"capabilities": capabilities, "pairs": fitting}, indent=1))
         return
     shown = [claim for claim in CLAIMS if claim != "deterministic"]
     for kind in ("representation", "extractor"):

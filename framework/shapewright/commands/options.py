@@ -16,7 +16,11 @@ def registry_options(function: Command) -> Command:
         "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one option, e.g. rep.resolution=64."
     )(function)
     return click.option(
-        "--registry", "registries", multiple=True, metavar="FILE", help="Registry file to put on top of the packaged one."
+        "--registry",
+        "registries",
+        multiple=True,
+        metavar="FILE",
+        help="Registry file to put on top of the packaged one.",
     )(function)
 
 

@@ -1,7 +1,8 @@
 """Readers of mesh files: each returns the polygons of a file as they are stored, and judges nothing but the format.
 
-Own readers for OBJ, PLY, STL and OFF, because polygons have to reach the triangulation whole (a fan of a concave face covers
-what is not there) and a damaged file has to end in one clear line; glTF, which has triangles only, is read by trimesh.
+Own readers for OBJ, PLY, STL and OFF, because polygons have to reach the triangulation whole (a fan of a concave face
+covers what is not there) and a damaged file has to end in one clear line; glTF, which has triangles only, is read by
+trimesh.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _SIGNATURES = {b"ply\n": ".ply", b"ply\r": ".ply", b"glTF": ".glb", b"OFF": ".of
 
 
 def read_polygons(path: Path) -> Polygons:
-    """The polygons of ``path``, by its extension. Raises :class:`MeshError` with a reason that does not name the file."""
+    """The polygons of ``path``, by its extension. Raises :class:`MeshError` with a reason that does not name the
+    file."""
     extension = path.suffix.lower()
     if extension not in READERS:
         what = f"extension {path.suffix!r} is unknown" if path.suffix else "the file name has no extension"

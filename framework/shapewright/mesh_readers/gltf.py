@@ -1,4 +1,5 @@
-"""glTF and GLB through trimesh: every node's mesh, moved by the transforms above it, in one soup of indexed triangles."""
+"""glTF and GLB through trimesh: every node's mesh, moved by the transforms above it, in one soup of indexed
+triangles."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def read_gltf(path: Path) -> Polygons:
     try:
         scene = trimesh.load(path, force="scene", process=False, skip_materials=True)
         parts = [(scene.geometry[name], matrix) for matrix, name in _placed(scene)]
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the library raise anything; its reason is kept
+    except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise MeshError(f"cannot be read as {path.suffix[1:].lower()}: {reason}") from None
     vertices: list[Array] = []
@@ -40,7 +41,7 @@ def read_gltf(path: Path) -> Polygons:
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
         # Indices past the part's own vertices must not reach into the next part: they are sent out of range for good.
         valid = (triangles >= 0) & (triangles < len(local))
-        faces.append(np.where(valid, triangles + start, -1)[:, ::-1 if mirrored else 1])
+        faces.append(np.where(valid, triangles + start, -1)[:, :: -1 if mirrored else 1])
         has_colors = part.visual.kind == "vertex"
         colors.append(np.asarray(part.visual.vertex_colors, np.float64) / 255.0 if has_colors else None)
         start += len(local)

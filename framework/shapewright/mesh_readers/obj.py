@@ -1,4 +1,5 @@
-"""Wavefront OBJ: positions, vertex colours and faces. Groups, normals, texture coordinates and lines are passed over."""
+"""Wavefront OBJ: positions, vertex colours and faces. Groups, normals, texture coordinates and lines are passed
+over."""
 
 from __future__ import annotations
 

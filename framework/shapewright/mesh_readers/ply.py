@@ -13,9 +13,9 @@ from ..errors import MeshError
 from .polygons import Array, Polygons, floats
 
 _TYPES = {
-    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
-    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
-    **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float": "f4", "double": "f8", "float32": "f4", "float64": "f8",
 }
 _ROWS_AT_ONCE = 1 << 17
 
@@ -50,6 +50,8 @@ def read_ply(path: Path) -> Polygons:
     with path.open("rb") as file:
         layout, elements = _header(file)
         for element in elements:
+            if not element.count:
+                continue
             if layout == "ascii":
                 scalars, lists = _text_element(file, element)
             else:
@@ -151,9 +153,8 @@ def _ranges(start: Array, length: Array) -> Array:
 
 
 def _binary_element(file: BinaryIO, element: _Element, order: str) -> tuple[_Scalars, _Lists]:
-    if not element.count or not element.properties:
-        empty = np.zeros(0, np.int64)
-        return {}, {prop.name: (empty, empty) for prop in element.lists}
+    if not element.properties:
+        return {}, {}
     begin = file.tell()
     lengths = [int(count) for count in _row_lengths(file, element, order)]
     file.seek(begin)
@@ -163,10 +164,7 @@ def _binary_element(file: BinaryIO, element: _Element, order: str) -> tuple[_Sca
         if len(table) < element.count:
             raise _truncated(element, len(table))
         scalars = {prop.name: table[prop.name] for prop in element.properties if not prop.count_kind}
-        lists = {
-            prop.name: (table[f"{prop.name} count"], table[prop.name].reshape(-1))
-            for prop in element.lists
-        }
+        lists = {prop.name: (table[f"{prop.name} count"], table[prop.name].reshape(-1)) for prop in element.lists}
         return scalars, lists
     file.seek(begin)
     return _mixed_rows(file, element, order)

@@ -14,7 +14,8 @@ from ..errors import MeshError
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 24
-"""Text is parsed in pieces of this size, so that the peak is the arrays plus one piece, not the file as Python objects."""
+"""Text is parsed in pieces of this size, so that the peak is the arrays plus one piece, not the file as Python
+objects."""
 
 
 @dataclass(frozen=True, slots=True)

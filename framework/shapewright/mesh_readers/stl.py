@@ -24,7 +24,8 @@ def binary_size(triangles: int) -> int:
 
 
 def read_stl(path: Path) -> Polygons:
-    """Triangles of an STL file, three positions each. ``solid`` at the start does not make a file text: its size tells."""
+    """Triangles of an STL file, three positions each. ``solid`` at the start does not make a file text: its size
+    tells."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
