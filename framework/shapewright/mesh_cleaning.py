@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-INDEXED_TOLERANCE = 1e-10
+INDEXED_TOLERANCE = 1e-9
 """Vertices nearer than this share of the diagonal are one vertex; below float32 resolution at the size of the shape."""
 SOUP_TOLERANCE = 2.0**-22
 """The same for formats that repeat float32 positions instead of sharing vertices: two units in the last place there."""

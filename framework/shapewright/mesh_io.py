@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .atomic_file import write_atomically
-from .errors import MeshError, MeshWarning
+from .atomic import atomic_file
+from .errors import MeshError, MeshWarning, OutputExistsError
 from .mesh_cleaning import INDEXED_TOLERANCE, SOUP_TOLERANCE, Array, clean_triangles, consistent_winding
 from .mesh_readers import READERS, read_polygons
 from .mesh_readers.polygons import Polygons
@@ -25,6 +25,7 @@ __all__ = [
     "READABLE",
     "WRITABLE",
     "Placement",
+    "check_mesh_suffix",
     "content_hash",
     "load_mesh",
     "load_mesh_with_counts",
@@ -109,7 +110,7 @@ def _usable(polygons: Polygons) -> tuple[Polygons, Counter[str]]:
     vertices, sizes = polygons.vertices, polygons.sizes
     owner = np.repeat(np.arange(len(sizes)), sizes)
     missing = _out_of_range(polygons)
-    finite = np.isfinite(vertices).all(axis=1)
+    finite = np.asarray(np.isfinite(vertices).all(axis=1))
     broken = ~missing
     broken[broken] = ~finite[polygons.corners[broken]]
     short = sizes < 3
@@ -176,15 +177,32 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = Fal
         ShapewrightError: the disk is full, the folder is missing, permission is denied; nothing is left behind.
     """
     target = Path(path)
-    writer = WRITERS.get(target.suffix.lower())
-    if writer is None:
-        what = f"extension {target.suffix!r} is unknown" if target.suffix else "the file name has no extension"
-        raise MeshError(f"{target}: {what}; meshes are written as {', '.join(WRITERS)}")
+    writer = WRITERS[check_mesh_suffix(target)]
     try:
         _check_writable(mesh)
-        write_atomically(target, lambda file: writer(mesh, file), overwrite=overwrite)
+        _refuse_existing(target, overwrite)
+        with atomic_file(target) as temporary:
+            with temporary.open("wb") as file:
+                writer(mesh, file)
+            _refuse_existing(target, overwrite)  # another process may have finished first
     except MeshError as error:
         raise MeshError(f"{target}: {error}") from None
+
+
+def check_mesh_suffix(path: str | os.PathLike[str]) -> str:
+    """The extension of ``path``, lower case, if :func:`save_mesh` knows it; raises :class:`MeshError` otherwise."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in WRITERS:
+        what = f"extension {suffix!r} is unknown" if suffix else "the file name has no extension"
+        raise MeshError(f"{path}: {what}; meshes are written as {', '.join(WRITERS)}")
+    return suffix.lower()
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise MeshError("is a folder; name a file in it")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; choose another name or ask to overwrite it")
 
 
 def _check_writable(mesh: Mesh) -> None:

@@ -45,8 +45,12 @@ def write_glb(mesh: Mesh, file: BinaryIO) -> None:
     blobs = [positions.tobytes(), faces.astype("<u4").tobytes()]
     accessors: list[dict[str, Any]] = [
         {
-            "bufferView": 0, "componentType": 5126, "count": len(positions), "type": "VEC3",
-            "min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist(),
+            "bufferView": 0,
+            "componentType": 5126,
+            "count": len(positions),
+            "type": "VEC3",
+            "min": positions.min(axis=0).tolist(),
+            "max": positions.max(axis=0).tolist(),
         },
         {"bufferView": 1, "componentType": 5125, "count": faces.size, "type": "SCALAR"},
     ]
