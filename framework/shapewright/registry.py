@@ -13,6 +13,7 @@ import yaml
 
 from .errors import RegistryError
 from .host import Catalog
+from .plan import COMPONENT_KEYS, STAGE_KEYS
 
 SCHEMA = 1
 
@@ -102,7 +103,8 @@ def apply_override(entry: dict[str, Any], text: str, name: str = "") -> None:
         if key not in target and (key == "with" or inside_options):
             target[key] = {}
         if key not in target:
-            known = [*target, *(components if depth == 0 else ())]
+            allowed = {"components": COMPONENT_KEYS, "stages": STAGE_KEYS}.get(path[0], ()) if depth == 2 else ()
+            known = [*dict.fromkeys([*target, *allowed, *(components if depth == 0 else ())])]
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}"
             raise RegistryError(f"--set {text!r}: {here} has no {key!r}; {hint}")

@@ -20,7 +20,8 @@ import torch
 from ..errors import MeshWarning, ShapewrightError
 from ..host import Catalog, discover
 from ..interfaces import MeshPair, Metric, MetricDefinition, Sample
-from ..mesh_io import normalise, save_mesh
+from ..mesh_io import save_mesh
+from ..normalise import normalise
 from ..plan import Plan, check
 from ..run import build, build_parts, execute, resolved_options
 from ..states import Frame, Mesh

@@ -31,7 +31,7 @@ def command(
     overrides: tuple[str, ...],
 ) -> None:
     """Take MESH through a pipeline and write the result, in the position and size of the original."""
-    from ..errors import ConfigError, MeshError, MeshWarning, OutputExistsError, PlanError
+    from ..errors import ConfigError, MeshError, PlanError
     from ..host import discover
     from ..plan import check
     from ..registry import load_registry
@@ -53,19 +53,18 @@ def command(
             }
         plan = check(pipeline, entry, catalog)
 
-    from ..mesh_io import check_mesh_suffix, load_mesh, normalise, save_mesh
+    from ..mesh_io import check_output, load_mesh, save_mesh
+    from ..normalise import normalise
     from ..run import execute
 
-    check_mesh_suffix(output)
-    if output.exists() and not overwrite:
-        raise OutputExistsError(f"{output} exists; choose another name or add --overwrite")
+    check_output(output, overwrite=overwrite)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         original = load_mesh(mesh)
         reference, placement = normalise(original)
         run = execute(plan, catalog, dict.fromkeys(plan.inputs, reference), seed=seed, sample=mesh.name)
     for warning in caught:
-        if issubclass(warning.category, UserWarning) or issubclass(warning.category, MeshWarning):
+        if issubclass(warning.category, UserWarning):
             click.echo(f"warning: {' '.join(str(warning.message).split())}", err=True)
     result = run.output
     if len(result.faces) == 0:

@@ -1,0 +1,37 @@
+# The two commands of the README: `make bench` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= bench-results
+WORKERS ?= 1
+
+.PHONY: bench test test-slow lint info clean
+
+# An unpinned torch may bring gigabytes of CUDA; constraints.txt pins the build that is tested.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $(READY)
+
+# The main job: every representation with every extractor that fits, on the stress suite and on the meshes in DATA.
+bench: $(READY)
+	$(BIN)/shapewright bench --dataset stress-suite $(if $(DATA),--data '$(DATA)') --workers $(WORKERS) --out '$(OUT)' $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadscope $(ARGS)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+info: $(READY)
+	$(BIN)/shapewright info
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
