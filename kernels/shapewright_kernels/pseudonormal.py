@@ -39,7 +39,7 @@ def pseudonormals(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: 
     """Normals of all features of a mesh.
 
     An edge takes the sum of the normals of all its faces (two or more), a vertex the sum weighted by the angle of each
-    face there. Vertices count as one where their positions agree (:func:`~shapewright_kernels.topology.merge_vertices`).
+    face there. Vertices at one position count as one (:func:`~shapewright_kernels.topology.merge_vertices`).
 
     Args:
         vertices: ``(V, 3)`` finite floats. faces: ``(F, 3)`` integers.
@@ -67,7 +67,7 @@ def pseudonormals(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: 
 
 
 def nearest_feature_normals(closest: Floats, face_ids: Ints, normals: Pseudonormals) -> Floats:
-    """Pseudonormal ``(N, 3)`` of the feature that each closest point ``(N, 3)`` on face ``face_ids`` ``(N,)`` lies on."""
+    """Pseudonormals ``(N, 3)`` of the features on which the closest points ``(N, 3)`` on faces ``(N,)`` lie."""
     a, b, c = (normals.corners[face_ids, corner] for corner in range(3))
     ab, ac, offset = b - a, c - a, closest - a
     n = np.cross(ab, ac)

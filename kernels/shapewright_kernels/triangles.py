@@ -10,8 +10,8 @@ from numba import njit
 from .arrays import Floats, Ints
 
 COPLANAR = 1e-14
-"""A point counts as lying in a triangle's plane where its parallelepiped with the triangle is smaller than this, relative
-to its distances to the corners: below it the sign of the determinant is rounding."""
+"""A point lies in a triangle's plane where its parallelepiped with the triangle is smaller than this, relative to its
+distances to the corners: below it the sign of the determinant is rounding."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")

@@ -1,0 +1,130 @@
+"""From unsigned distances at lattice points to the values and gradients of a field."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from shapewright.errors import MeshError
+from shapewright.states import Frame, Mesh
+from shapewright_kernels.narrow_band import Lattice, closest_points
+from shapewright_kernels.pseudonormal import nearest_feature_normals, pseudonormals
+from shapewright_kernels.solid_signs import ON_SURFACE, SignReport, SolidSigns
+
+from .config import Config
+
+SMALLEST = 1e-7
+"""No value is nearer to the level than this, in cells: a field never equals its level at a lattice point, so no
+extractor has to decide what a corner on the surface means. Points on the surface count as outside."""
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+class OpenSurfaceWarning(UserWarning):
+    """A solid was made of a mesh that bounds none. ``report`` says how open it is."""
+
+    def __init__(self, report: SignReport) -> None:
+        self.report = report
+        super().__init__(
+            f"the mesh is open ({report.open_edges} open edges) and has no inside; policy 'solid': the sign follows "
+            "its winding number and may add or drop walls. Choose surface=shell (doubled sheets) or surface=refuse, "
+            "or a representation with open surfaces"
+        )
+
+
+class OrientationWarning(UserWarning):
+    """Neighbouring faces disagreed in winding and some were turned over. ``report`` says how many."""
+
+    def __init__(self, report: SignReport) -> None:
+        self.report = report
+        rest = f"; {report.unorientable_edges} edges cannot agree" if report.unorientable_edges else ""
+        super().__init__(f"turned {report.flipped_faces} faces to agree with their neighbours{rest}")
+
+
+class DistanceField:
+    """A mesh and how the field around it is signed; :meth:`values` and :meth:`gradients` take any portion of the
+    points."""
+
+    def __init__(self, mesh: Mesh, config: Config) -> None:
+        self.config = config
+        self.vertices: Floats = mesh.vertices.numpy(force=True).astype(np.float64)
+        self.faces: NDArray[np.int64] = mesh.faces.numpy(force=True)
+        if not len(self.faces):
+            raise MeshError("the mesh has no faces, so it has no distance")
+        if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):
+            raise MeshError("a face refers to a vertex that does not exist")
+        if not np.isfinite(self.vertices[self.faces]).all():
+            raise MeshError("a face has a vertex that is not finite; clean the mesh first")
+        self._extent = float(np.ptp(self.vertices[self.faces].reshape(-1, 3), axis=0).max())
+        self.frame: Frame = mesh.frame.with_margin(config.resolution, config.margin)
+        spacing = np.array(self.frame.extent) / config.resolution
+        self.lattice = Lattice(self.frame.lower, spacing, config.resolution)
+        self.cell = float(spacing.max())
+        self.level = config.thickness * self.cell if config.shell else 0.0
+        self.signs: SolidSigns | None = None
+        if not config.shell:
+            self.signs = SolidSigns(*_used(self.vertices, self.faces))
+            _announce(self.signs.report, config)
+        self._normals = pseudonormals(self.vertices, self._faces) if config.gradients else None
+
+    @property
+    def _faces(self) -> NDArray[np.int64]:
+        """Faces in the winding that the signs use."""
+        if self.signs is None or not self.signs.report.flipped_faces:
+            return self.faces
+        return np.where(self.signs.flipped[:, None], self.faces[:, [0, 2, 1]], self.faces)
+
+    def windings(self, coords: NDArray[np.int32], distances: Floats) -> Floats:
+        """Winding numbers ``(N,)`` float64; zeros around shells, which need none."""
+        if self.signs is None:
+            return np.zeros(len(coords))
+        return self.signs.windings(coords, distances, self.lattice)
+
+    def values(self, distances: Floats, windings: Floats) -> Singles:
+        """Field values ``(N,)`` float32, none of them equal to the level."""
+        smallest = SMALLEST * self.cell
+        if self.signs is None:
+            offset = distances - self.level
+            shifted: Singles = (self.level + np.where(np.abs(offset) < smallest, smallest, offset)).astype(np.float32)
+            return shifted
+        size = np.maximum(distances, smallest)
+        single: Singles = np.where(self.signs.inside(windings, distances), -size, size).astype(np.float32)
+        return single
+
+    def gradients(
+        self, coords: NDArray[np.int32], distances: Floats, faces: NDArray[np.int32], windings: Floats
+    ) -> Singles:
+        """Unit gradients ``(N, 3)`` float32; on the surface the outward pseudonormal of the nearest feature."""
+        assert self._normals is not None
+        points = self.lattice.points(coords)
+        closest = closest_points(points, faces, self.vertices[self.faces])
+        offset = points - closest
+        lengths = np.linalg.norm(offset, axis=1)
+        at = distances <= ON_SURFACE * self._extent
+        result = np.divide(offset, lengths[:, None], out=np.zeros_like(offset), where=~at[:, None])
+        outward = nearest_feature_normals(closest[at], faces[at].astype(np.int64), self._normals)
+        result[at] = np.where(windings[at] < 0, -1.0, 1.0)[:, None] * outward
+        if self.signs is not None:
+            result[self.signs.inside(windings, distances) & ~at] *= -1
+        single: Singles = result.astype(np.float32)
+        return single
+
+
+def _used(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """Without the vertices that no face refers to, which need not be finite."""
+    used, index = np.unique(faces, return_inverse=True)
+    return vertices[used], index.reshape(-1, 3)
+
+
+def _announce(report: SignReport, config: Config) -> None:
+    if report.open_edges and config.surface == "refuse":
+        raise MeshError(
+            f"the mesh is open ({report.open_edges} open edges), so it has no inside, and surface=refuse; "
+            "choose surface=solid or surface=shell to convert it"
+        )
+    if report.flipped_faces:
+        warnings.warn(OrientationWarning(report), stacklevel=4)
+    if report.open_edges:
+        warnings.warn(OpenSurfaceWarning(report), stacklevel=4)
