@@ -70,9 +70,9 @@ class Answer:
 
 
 def _magnitude(values: Tensor) -> Tensor:
-    if values.is_complex():
-        return values.to(torch.complex128).abs()
-    return values.double().abs() if values.is_floating_point() else values.long().abs().double()
+    if not (values.is_complex() or values.is_floating_point()):
+        return values.long().abs().double()
+    return values.to(torch.complex128 if values.is_complex() else torch.float64).abs().nan_to_num(0.0, 0.0, 0.0)
 
 
 def _errors(got: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def _errors(got: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     else:
         absolute = (got.long() - wanted.long()).abs().double()
     magnitude = _magnitude(wanted)
-    floor = 1e-6 * float(magnitude.nan_to_num(0, 0, 0).max()) if magnitude.numel() else 0.0
+    floor = 1e-6 * float(magnitude.max()) if magnitude.numel() else 0.0
     return absolute, absolute / magnitude.clamp_min(max(floor, 1e-300))
 
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError, PlanError, RegistryError, ShapewrightError
 from ..host import Catalog
 from ..plan import Plan, check, pairings, roundtrip
 from ..registry import Registry, split_override
-from ..run import build
+from ..run import build, configure
 from ..spec import satisfies
 from .request import Request
 
@@ -185,8 +185,12 @@ def expand(request: Request, catalog: Catalog, registry: Registry) -> Matrix:
         reasons = "; ".join(skip.reason for skip in skipped) or "no representation and extractor are installed"
         raise ShapewrightError(f"no combination fits: {reasons}")
     for combination in chosen:
-        check(combination.name, combination.entry, catalog)
+        for part in check(combination.name, combination.entry, catalog).parts.values():
+            configure(catalog.load(part.spec.key), part.options, part.spec.key)
     resolutions: tuple[int | None, ...] = request.resolutions
+    measured = metrics(request, catalog, options)
+    for key, given in measured.items():
+        configure(catalog.load(key), given, key)
     found = sources(request, catalog, options, str(defaults.get("dataset", "")))
     cells = []
     for source in found:
@@ -195,4 +199,4 @@ def expand(request: Request, catalog: Catalog, registry: Registry) -> Matrix:
                 own = (None,) if combination.name in request.pipelines else tuple(defaults.get("resolution", ()))
                 for resolution in resolutions or own:
                     cells.append(Cell(combination, source, sample, resolution, request.seed))
-    return Matrix(tuple(cells), tuple(skipped), tuple(found), tuple(chosen), metrics(request, catalog, options))
+    return Matrix(tuple(cells), tuple(skipped), tuple(found), tuple(chosen), measured)

@@ -69,10 +69,8 @@ def command(kind: str | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=1))
         return
-    for each in KINDS:
+    for each in (kind,) if kind else dict.fromkeys(spec.kind for spec in specs):
         members = [spec for spec in specs if spec.kind == each]
-        if not members and kind is None:
-            continue
         click.echo(f"{each} ({len(members)})")
         table = [[spec.name, spec.summary] for spec in members]
         lines = columns(table, "  ").splitlines()
