@@ -45,8 +45,8 @@ class ClosestPointIndex:
         if len(corners) == 0:
             raise ValueError("closest points need a mesh with at least one face")
         triangles = points[corners]
-        self._tree = build_bvh(triangles.min(axis=1), triangles.max(axis=1))
-        self._frames = _plane_frames(triangles[self._tree.order])
+        self.tree = build_bvh(triangles.min(axis=1), triangles.max(axis=1))
+        self._frames = _plane_frames(triangles[self.tree.order])
 
     def query(
         self, points: ArrayLike, *, limit: float = np.inf, threads: int | None = None
@@ -71,7 +71,7 @@ class ClosestPointIndex:
         distances = np.empty(len(queries))
         faces = np.empty(len(queries), np.int64)
         closest = np.empty((len(queries), 3))
-        tree = self._tree
+        tree = self.tree
 
         def work(span: tuple[int, int]) -> None:
             _query(
@@ -210,7 +210,8 @@ def _squared_distance(frames: Floats, row: int, x: float, y: float, z: float) ->
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _box_distance(boxes: Floats, node: int, x: float, y: float, z: float) -> float:
+def box_distance(boxes: Floats, node: int, x: float, y: float, z: float) -> float:
+    """Squared distance from a point to the box of a node of a :class:`~shapewright_kernels.bvh.Bvh`."""
     dx = max(boxes[node, 0] - x, x - boxes[node, 3], 0.0)
     dy = max(boxes[node, 1] - y, y - boxes[node, 4], 0.0)
     dz = max(boxes[node, 2] - z, z - boxes[node, 5], 0.0)
@@ -219,7 +220,7 @@ def _box_distance(boxes: Floats, node: int, x: float, y: float, z: float) -> flo
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _query(
-    points: Floats, rows: Ints, start: int, stop: int, boxes: Floats, first: Ints, count: Ints, ids: Ints,
+    points: Floats, rows: Ints, start: int, stop: int, boxes: Floats, first: Ints, size: Ints, ids: Ints,
     frames: Floats, limit: float, distances: Floats, faces: Ints, closest: Floats,
 ) -> None:  # fmt: skip
     stack = np.empty(STACK, np.int64)
@@ -234,18 +235,18 @@ def _query(
             if distance <= best:
                 best, found = distance, seed
         stack[0] = 0
-        stack_distance[0] = _box_distance(boxes, 0, x, y, z)
+        stack_distance[0] = box_distance(boxes, 0, x, y, z)
         top = 1
         while top > 0:
             top -= 1
             if stack_distance[top] > best:
                 continue
             node = stack[top]
-            while count[node] == 0:
+            while size[node] == 0:
                 near = first[node]
                 far = near + 1
-                near_distance = _box_distance(boxes, near, x, y, z)
-                far_distance = _box_distance(boxes, far, x, y, z)
+                near_distance = box_distance(boxes, near, x, y, z)
+                far_distance = box_distance(boxes, far, x, y, z)
                 if far_distance < near_distance:
                     near, far = far, near
                     near_distance, far_distance = far_distance, near_distance
@@ -259,7 +260,7 @@ def _query(
                 node = near
             if node < 0:
                 continue
-            for item in range(first[node], first[node] + count[node]):
+            for item in range(first[node], first[node] + size[node]):
                 distance = _squared_distance(frames, item, x, y, z)
                 if distance < best or (distance == best and (found < 0 or ids[item] < ids[found])):
                     best, found = distance, item

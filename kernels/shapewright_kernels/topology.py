@@ -98,10 +98,13 @@ class EdgeTopology:
     @cached_property
     def inconsistent(self) -> Bools:
         """``(E,)``: two faces that both run along the edge in the same direction, so their normals disagree."""
-        flat = self.faces.reshape(-1)
-        forward = flat[self.corners] == np.repeat(self.edges[:, 0], self.face_counts)
-        along = np.add.reduceat(forward, self.offsets[:-1], dtype=np.int64) if len(self.edges) else self.face_counts
-        return (self.face_counts == 2) & (along != 1)
+        return (self.face_counts == 2) & (self._forward != 1)
+
+    @cached_property
+    def _forward(self) -> Ints:
+        """``(E,)``: number of faces that run along the edge from its smaller to its larger vertex."""
+        forward = self.faces.reshape(-1)[self.corners] == np.repeat(self.edges[:, 0], self.face_counts)
+        return np.add.reduceat(forward, self.offsets[:-1], dtype=np.int64) if len(self.edges) else self.face_counts
 
     @cached_property
     def manifold_pairs(self) -> Ints:
@@ -131,6 +134,14 @@ class EdgeTopology:
     def closed(self) -> bool:
         """Every edge has exactly two faces (and there is one): no boundary, no branching."""
         return len(self.edges) > 0 and bool((self.face_counts == 2).all())
+
+    @cached_property
+    def cycle(self) -> bool:
+        """As many faces run along every edge in one direction as in the other: winding numbers are integers. Holds for
+        watertight meshes and for those whose sheets meet in an edge of four, six, ... faces."""
+        if len(self.edges) == 0:
+            return False
+        return bool((2 * self._forward == self.face_counts).all())
 
     @property
     def watertight(self) -> bool:
