@@ -146,7 +146,7 @@ def surface_voxels(
         ``(N, 3)`` int32, lexicographic. Memory follows the result plus one slab of bits a thread.
 
     >>> surface_voxels(np.eye(3) * 0.9, np.array([[0, 1, 2]]), 0.0, 0.5, 2).shape
-    (7, 3)
+    (4, 3)
     """
     if resolution < 1:
         raise ValueError(f"resolution must be at least 1, not {resolution}")
