@@ -1,0 +1,220 @@
+"""Where a dual vertex lies: the point of its cell nearest to all tangent planes of its patch of surface.
+
+All lengths are in cells. The field near a lattice corner ``p`` with value ``s`` and gradient ``g`` is zero on the plane
+``{x : s + g . (x - p) = 0}``. For an exact distance that plane touches the surface at the nearest point, so near a
+crease or a corner of a polyhedron the planes meet exactly in the feature, whichever face is nearest to each lattice
+corner. A plane enters with a weight that falls with the distance from the cell to the place where it touches the
+surface, since a plane that touches elsewhere (the other side of a thin wall, a distant part of a curved surface) says
+little here.
+
+The quadratic error is minimised by iterated Tikhonov regularisation from the mass point (the mean crossing of the
+patch): ``x <- x + (A + r trace(A) I)^-1 (b - A x)``. Its filter ``1 - (r t / (e + r t))^n`` over eigenvalues ``e`` is
+a smooth form of the usual truncated inverse: directions in which the planes agree stay at the mass point, directions
+that they fix are solved exactly. It needs one 3x3 inverse in closed form. Where the answer leaves the cell it is found
+again under the bounds, by projected Gauss-Seidel.
+
+Source: Ju, Losasso, Schaefer and Warren 2002, section 2.3; planes at lattice corners as the tangents of a distance
+field.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .lattice_index import Integer, LatticeIndex, Words, locate, lowest_bit, row_of, word_at
+from .marching_cubes_cases import Cases
+from .marching_cubes_crossings import Floats, column_words
+
+ITERATIONS = 8
+"""Steps of the iterated Tikhonov solve."""
+AGREEMENT = 0.05
+"""Root mean square distance of the planes from their best point (in cells) below which it may leave the cell."""
+SWEEPS = 30
+"""Gauss-Seidel sweeps of the bounded solve."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _finite_value(index: LatticeIndex, values: Floats, x: Integer, y: Integer, z: Integer) -> float:
+    """Value of a lattice point of sample 0; NaN where it does not exist."""
+    word = word_at(index, np.int64(0), x, y, z >> 6)
+    if z < 0 or word < 0 or z >= index.shape[3] or (index.present[word] >> np.uint64(z & 63)) & np.uint64(1) == 0:
+        return np.nan
+    value = np.float64(values[row_of(index, word, z & 63)])
+    return value if value - value == 0 else np.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _difference(under: float, own: float, above: float) -> float:
+    """Central difference, one-sided where a neighbour is missing."""
+    if under == under:
+        return (above - under) / 2 if above == above else own - under
+    return above - own if above == above else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def crossing(low: float, high: float, low_slope: float, high_slope: float, has_slopes: bool) -> float:
+    """Where a field with values of different sign at 0 and 1 is zero.
+
+    With slopes: the field is taken for the larger or the smaller of its two tangents, whichever fits both ends; exact
+    where an edge of the lattice passes a crease. Otherwise (and where no tangent crosses) linear.
+    """
+    linear = low / (low - high)
+    if not has_slopes or low_slope == 0 or high_slope == 0:
+        return linear
+    first, second = -low / low_slope, 1 - high / high_slope
+    convex = low + low_slope < high  # below the other tangent at its own end: the field is the larger of the two
+    early = convex == (low < 0)
+    place = min(first, second) if early else max(first, second)
+    return place if 0 <= place <= 1 else linear
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _solve(a: Floats, b: Floats, square: float, total: float, x: Floats, regularisation: float, margin: float) -> None:
+    """Move ``x`` from the mass point to the minimiser of ``x A x - 2 b x + square``, bounded by the cell.
+
+    ``a`` holds xx, xy, xz, yy, yz, zz; ``total`` is the sum of the weights.
+    """
+    shift = regularisation * (a[0] + a[3] + a[5])
+    if not shift > 0:
+        return
+    m00, m11, m22 = a[0] + shift, a[3] + shift, a[5] + shift
+    m01, m02, m12 = a[1], a[2], a[4]
+    c00, c01, c02 = m11 * m22 - m12 * m12, m02 * m12 - m01 * m22, m01 * m12 - m02 * m11
+    c11, c12, c22 = m00 * m22 - m02 * m02, m01 * m02 - m00 * m12, m00 * m11 - m01 * m01
+    inverse = 1 / (m00 * c00 + m01 * c01 + m02 * c02)
+    x0, x1, x2 = x[0], x[1], x[2]
+    for _ in range(ITERATIONS):
+        r0 = b[0] - (a[0] * x0 + a[1] * x1 + a[2] * x2)
+        r1 = b[1] - (a[1] * x0 + a[3] * x1 + a[4] * x2)
+        r2 = b[2] - (a[2] * x0 + a[4] * x1 + a[5] * x2)
+        x0 += inverse * (c00 * r0 + c01 * r1 + c02 * r2)
+        x1 += inverse * (c01 * r0 + c11 * r1 + c12 * r2)
+        x2 += inverse * (c02 * r0 + c12 * r1 + c22 * r2)
+    error = square - 2 * (b[0] * x0 + b[1] * x1 + b[2] * x2)
+    error += a[0] * x0 * x0 + a[3] * x1 * x1 + a[5] * x2 * x2
+    error += 2 * (a[1] * x0 * x1 + a[2] * x0 * x2 + a[4] * x1 * x2)
+    if margin < np.inf and error > total * AGREEMENT * AGREEMENT:
+        margin = 0.0
+    low, high = -margin, 1 + margin
+    if not (low <= x0 <= high and low <= x1 <= high and low <= x2 <= high):
+        x0, x1, x2 = x[0], x[1], x[2]
+        for _ in range(ITERATIONS):
+            f0, f1, f2 = b[0] + shift * x0, b[1] + shift * x1, b[2] + shift * x2
+            for _ in range(SWEEPS):
+                x0 = min(max((f0 - m01 * x1 - m02 * x2) / m00, low), high)
+                x1 = min(max((f1 - m01 * x0 - m12 * x2) / m11, low), high)
+                x2 = min(max((f2 - m02 * x0 - m12 * x1) / m22, low), high)
+    x[0], x[1], x[2] = x0, x1, x2
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def place_vertices(
+    index: LatticeIndex,
+    mixed: Words,
+    first_cell: NDArray[np.int64],
+    pattern: NDArray[np.int16],
+    first_vertex: NDArray[np.int64],
+    merged: bool,
+    cases: Cases,
+    values: Floats,
+    gradients: Floats,
+    level: float,
+    regularisation: float,
+    margin: float,
+    reach: float,
+    vertices: Floats,
+    start: Integer,
+    stop: Integer,
+) -> None:
+    """Write the vertices of the cells of words ``start..stop``, in lattice units.
+
+    ``gradients`` ``(N, 3)`` are per cell (times the spacing), or ``(0, 3)``: differences of the values are used.
+    """
+    given = gradients.shape[0] > 0
+    words = np.empty((4, 2), np.int64)
+    s, g = np.empty(8), np.empty((8, 3))
+    a, b, x = np.empty(6), np.empty(3), np.empty(3)
+    cut = np.empty((12, 3))
+    used = np.empty(8, np.bool_)
+    normal, touch = np.empty(3), np.empty(3)
+    for word in range(start, stop):
+        cells = mixed[word]
+        if cells == 0:
+            continue
+        sample, base_x, base_y, segment = locate(index, word)
+        column_words(index, word, sample, base_x, base_y, segment, words)
+        cell = first_cell[word]
+        while cells != 0:
+            bit = lowest_bit(cells)
+            cells &= cells - np.uint64(1)
+            base_z = segment * 64 + bit
+            for corner in range(8):
+                place = bit + (corner & 1)
+                row = row_of(index, words[corner >> 1, place >> 6], place & 63)
+                s[corner] = np.float64(values[row]) - level
+                px, py, pz = base_x + (corner >> 2), base_y + (corner >> 1 & 1), base_z + (corner & 1)
+                if given:
+                    for axis in range(3):
+                        g[corner, axis] = gradients[row, axis]
+                else:
+                    own = s[corner] + level
+                    for axis in range(3):
+                        dx, dy, dz = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
+                        under = _finite_value(index, values, px - dx, py - dy, pz - dz)
+                        above = _finite_value(index, values, px + dx, py + dy, pz + dz)
+                        g[corner, axis] = _difference(under, own, above)
+            loops = 1 if merged else cases.loop_count[pattern[cell]]
+            for loop in range(loops):
+                count = 0
+                used[:] = False
+                x[:] = 0
+                for edge in range(12):
+                    owner = cases.loop_of_edge[pattern[cell], edge]
+                    if owner < 0 or (owner != loop and not merged):
+                        continue
+                    axis = edge >> 2
+                    low = 4 * cases.edge_offset[edge, 0] + 2 * cases.edge_offset[edge, 1] + cases.edge_offset[edge, 2]
+                    high = low + (4 >> axis)
+                    used[low], used[high] = True, True
+                    t = crossing(s[low], s[high], g[low, axis], g[high, axis], given)
+                    for other in range(3):
+                        cut[count, other] = cases.edge_offset[edge, other] + (t if other == axis else 0.0)
+                        x[other] += cut[count, other]
+                    count += 1
+                for axis in range(3):
+                    x[axis] /= count
+                a[:] = 0
+                b[:] = 0
+                square, total = 0.0, 0.0
+                for corner in range(8):
+                    if not used[corner]:
+                        continue
+                    length = np.sqrt(g[corner, 0] ** 2 + g[corner, 1] ** 2 + g[corner, 2] ** 2)
+                    if not length > 0:
+                        continue
+                    distance = s[corner] / length
+                    away, offset = 0.0, 0.0
+                    for axis in range(3):
+                        normal[axis] = g[corner, axis] / length
+                        touch[axis] = np.float64(corner >> (2 - axis) & 1) - distance * normal[axis]
+                        away += max(max(-touch[axis], touch[axis] - 1), 0.0) ** 2
+                        offset += normal[axis] * touch[axis]
+                    weight = 1 / (1 + away / (reach * reach)) ** 2
+                    a[0] += weight * normal[0] * normal[0]
+                    a[1] += weight * normal[0] * normal[1]
+                    a[2] += weight * normal[0] * normal[2]
+                    a[3] += weight * normal[1] * normal[1]
+                    a[4] += weight * normal[1] * normal[2]
+                    a[5] += weight * normal[2] * normal[2]
+                    for axis in range(3):
+                        b[axis] += weight * normal[axis] * offset
+                    square += weight * offset * offset
+                    total += weight
+                _solve(a, b, square, total, x, regularisation, margin)
+                vertex = first_vertex[cell] + loop
+                vertices[vertex, 0] = base_x + x[0]
+                vertices[vertex, 1] = base_y + x[1]
+                vertices[vertex, 2] = base_z + x[2]
+            cell += 1

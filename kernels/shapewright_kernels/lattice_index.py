@@ -1,0 +1,343 @@
+"""Index over sparse lattice points: which row holds point ``(b, x, y, z)``, without a hash map and without ``unique``.
+
+Points are grouped into *words*: 64 neighbours along z (aligned at multiples of 64) of one column ``(b, x, y)``, as one
+64-bit mask of the points that are present. In lexicographic order the points of a word are consecutive, so the rank of
+a point is ``first[word]`` plus a popcount, and a question about a neighbour (``z + 1``: a shift; ``x + 1``, ``y + 1``:
+the same bit of another word) is answered for 64 points at once. Words are found through a table over all columns where
+that is small (:data:`TABLE_LIMIT`), by binary search in the sorted keys of the occupied columns beyond.
+
+A dense grid is the same thing with every word present and computed instead of stored (:func:`dense_index`).
+
+The functions marked *compiled* are for use inside other Numba kernels. All words are ``uint64``; beware that Numba
+turns ``int64 op uint64`` into floating point.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from .threads import run_chunks, spans
+
+WORD = 64
+"""Lattice points a word."""
+TABLE_LIMIT = 1 << 23
+"""Columns up to which ``starts`` is a table over all of them (64 MB); beyond, occupied columns are searched."""
+ROWS_PER_CHUNK = 1 << 17
+
+Words = NDArray[np.uint64]
+Integers = NDArray[np.integer[Any]]
+Integer: TypeAlias = Any
+"""An ``int`` or a numpy integer: one type to Numba, two to a type checker."""
+
+
+class LatticeIndex(NamedTuple):
+    """Words over a lattice of ``shape`` ``(B, X, Y, Z)`` points; ``W`` words, ``N`` points. A plain tuple for Numba.
+
+    The column of ``(b, x, y)`` is ``(b * X + x) * Y + y``. Words are sorted by column, then by segment ``z // 64``.
+    """
+
+    shape: tuple[int, int, int, int]
+    dense: bool
+    """Every word is there, word ``column * segments + segment``; ``keys`` to ``order`` are then empty."""
+    keys: NDArray[np.int64]
+    """Sorted occupied columns; empty where ``starts`` is a table over all columns."""
+    starts: NDArray[np.int64]
+    """First word of each column (or of each entry of ``keys``), and the number of words at the end."""
+    column: NDArray[np.int64]
+    """``(W,)`` column of a word."""
+    segment: NDArray[np.int32]
+    """``(W,)`` ``z // 64`` of a word."""
+    present: Words
+    """``(W,)`` points that exist, bit ``z % 64``."""
+    first: NDArray[np.int64]
+    """``(W,)`` rank of the first point of a word."""
+    order: NDArray[np.int64]
+    """``(N,)`` row of the caller for each rank; empty where the caller's rows are sorted already."""
+
+    @property
+    def words(self) -> int:
+        """Number of words."""
+        return len(self.present)
+
+
+def _popcount(typing_context: Any, word: Any) -> Any:
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+def _lowest_bit(typing_context: Any, word: Any) -> Any:
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.int64(types.uint64), generate
+
+
+popcount: Any = intrinsic(_popcount)
+"""Set bits of a ``uint64``, as ``int64`` (*compiled*)."""
+lowest_bit: Any = intrinsic(_lowest_bit)
+"""Position of the lowest set bit of a non-zero ``uint64``, as ``int64`` (*compiled*)."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def segments_of(index: LatticeIndex) -> Integer:
+    """Words that a full column has (*compiled*)."""
+    return (index.shape[3] + 63) >> 6
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def locate(index: LatticeIndex, word: Integer) -> tuple[Integer, Integer, Integer, Integer]:
+    """``(b, x, y, segment)`` of a word (*compiled*)."""
+    if index.dense:
+        segments = segments_of(index)
+        column = word // segments
+        segment = word - column * segments
+    else:
+        column = index.column[word]
+        segment = np.int64(index.segment[word])
+    row = column // index.shape[2]
+    b = row // index.shape[1]
+    return b, row - b * index.shape[1], column - row * index.shape[2], segment
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def word_at(index: LatticeIndex, b: Integer, x: Integer, y: Integer, segment: Integer) -> Integer:
+    """The word that holds segment ``segment`` of column ``(b, x, y)``, or -1 (*compiled*)."""
+    if x < 0 or y < 0 or segment < 0 or x >= index.shape[1] or y >= index.shape[2] or segment >= segments_of(index):
+        return np.int64(-1)
+    column = (b * index.shape[1] + x) * index.shape[2] + y
+    if index.dense:
+        return column * segments_of(index) + segment
+    if index.keys.size > 0:
+        low, high = np.int64(0), np.int64(index.keys.size)
+        while low < high:
+            middle = (low + high) >> 1
+            if index.keys[middle] < column:
+                low = middle + 1
+            else:
+                high = middle
+        if low == index.keys.size or index.keys[low] != column:
+            return np.int64(-1)
+        column = low
+    for word in range(index.starts[column], index.starts[column + 1]):
+        if index.segment[word] == segment:
+            return word
+    return np.int64(-1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def word_above(index: LatticeIndex, word: Integer, segment: Integer) -> Integer:
+    """The next word along z of a word in ``segment``, or -1 (*compiled*)."""
+    if index.dense:
+        return word + 1 if segment + 1 < segments_of(index) else np.int64(-1)
+    if word + 1 < index.present.size and index.column[word + 1] == index.column[word]:
+        return word + 1 if index.segment[word + 1] == segment + 1 else np.int64(-1)
+    return np.int64(-1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def word_under(index: LatticeIndex, word: Integer, segment: Integer) -> Integer:
+    """The previous word along z of a word in ``segment``, or -1 (*compiled*)."""
+    if index.dense:
+        return word - 1 if segment > 0 else np.int64(-1)
+    if word > 0 and index.column[word - 1] == index.column[word] and index.segment[word - 1] == segment - 1:
+        return word - 1
+    return np.int64(-1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def bits_at(index: LatticeIndex, bits: Words, b: Integer, x: Integer, y: Integer, segment: Integer) -> np.uint64:
+    """``bits`` of the word at a place; no bits where there is no word (*compiled*)."""
+    word = word_at(index, b, x, y, segment)
+    return bits[word] if word >= 0 else np.uint64(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def below(bit: Integer) -> np.uint64:
+    """Mask of the bits under ``bit`` (*compiled*)."""
+    return (np.uint64(1) << np.uint64(bit)) - np.uint64(1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def row_of(index: LatticeIndex, word: Integer, bit: Integer) -> Integer:
+    """The caller's row of a present point: flat index of a dense grid, row of ``coords`` otherwise (*compiled*)."""
+    if index.dense:
+        segments = segments_of(index)
+        column = word // segments
+        return column * index.shape[3] + (word - column * segments) * 64 + bit
+    rank = index.first[word] + popcount(index.present[word] & below(bit))
+    return index.order[rank] if index.order.size > 0 else rank
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _check_rows(
+    coords: Integers, shape: tuple[Integer, Integer, Integer, Integer], start: Integer, stop: Integer
+) -> Integer:
+    """0: sorted and unique; 1: out of order; 2: a row repeats its predecessor; 3: outside ``shape``."""
+    state = 0
+    for row in range(start, stop):
+        for axis in range(4):
+            if coords[row, axis] < 0 or coords[row, axis] >= shape[axis]:
+                return 3
+        if row > 0:
+            step = np.int64(0)
+            for axis in range(4):
+                if step == 0:
+                    step = np.int64(coords[row, axis]) - np.int64(coords[row - 1, axis])
+            if step == 0:
+                state = max(state, 2)
+            elif step < 0:
+                state = max(state, 1) if state != 2 else 2
+    return state
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _same_word(coords: Integers, row: Integer) -> bool:
+    if row == 0:
+        return False
+    same = (coords[row, 3] >> 6) == (coords[row - 1, 3] >> 6)
+    for axis in range(3):
+        same &= coords[row, axis] == coords[row - 1, axis]
+    return same
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count_words(coords: Integers, start: Integer, stop: Integer) -> Integer:
+    count = 0
+    for row in range(start, stop):
+        count += not _same_word(coords, row)
+    return count
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill_words(coords: Integers, start: Integer, stop: Integer, word: Integer, index: LatticeIndex) -> None:
+    """Write the words that begin in ``start..stop``, to their end even where that lies beyond ``stop``."""
+    row = start
+    while row < stop and _same_word(coords, row):
+        row += 1
+    while row < stop:
+        index.first[word] = row
+        index.segment[word] = coords[row, 3] >> 6
+        column = np.int64(coords[row, 0])
+        for axis in range(1, 3):
+            column = column * index.shape[axis] + np.int64(coords[row, axis])
+        index.column[word] = column
+        bits = np.uint64(1) << np.uint64(coords[row, 3] & 63)
+        row += 1
+        while row < len(coords) and _same_word(coords, row):
+            bits |= np.uint64(1) << np.uint64(coords[row, 3] & 63)
+            row += 1
+        index.present[word] = bits
+        word += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _column_starts(columns: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
+    """Table form: ``starts[c]`` is the number of words in columns before ``c``."""
+    word = 0
+    for column in range(len(starts)):
+        while word < len(columns) and columns[word] < column:
+            word += 1
+        starts[column] = word
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _find_rows(index: LatticeIndex, coords: Integers, start: Integer, stop: Integer, rows: NDArray[np.int64]) -> None:
+    for i in range(start, stop):
+        z = np.int64(coords[i, 3])
+        rows[i] = -1
+        inside = 0 <= np.int64(coords[i, 0]) < index.shape[0] and 0 <= z < index.shape[3]
+        if inside:
+            word = word_at(index, np.int64(coords[i, 0]), np.int64(coords[i, 1]), np.int64(coords[i, 2]), z >> 6)
+            if word >= 0 and (index.present[word] >> np.uint64(z & 63)) & np.uint64(1) != 0:
+                rows[i] = row_of(index, word, z & 63)
+
+
+def _empty_index(shape: tuple[int, int, int, int], dense: bool, words: int) -> LatticeIndex:
+    stored = 0 if dense else words
+    return LatticeIndex(
+        shape=shape,
+        dense=dense,
+        keys=np.empty(0, np.int64),
+        starts=np.empty(0, np.int64),
+        column=np.empty(stored, np.int64),
+        segment=np.empty(stored, np.int32),
+        present=np.empty(words, np.uint64),
+        first=np.empty(stored, np.int64),
+        order=np.empty(0, np.int64),
+    )
+
+
+def dense_index(shape: tuple[int, int, int]) -> LatticeIndex:
+    """Index of a full ``(X, Y, Z)`` grid; rows are flat indices. ``present`` is left for the caller to fill."""
+    x, y, z = (int(count) for count in shape)
+    return _empty_index((1, x, y, z), True, x * y * -(-z // WORD))
+
+
+def build_index(
+    coords: Integers, shape: tuple[int, int, int, int], *, threads: int | None = None, table_limit: int = TABLE_LIMIT
+) -> LatticeIndex:
+    """Index the lattice points ``coords``, in any row order.
+
+    Args:
+        coords: ``(N, 4)`` integer rows ``[batch, x, y, z]``, no row twice. Sorted rows are indexed without a copy.
+        shape: ``(B, X, Y, Z)`` number of lattice points along each axis; ``coords`` lie below it.
+        table_limit: largest number of columns ``B * X * Y`` that gets a table (8 bytes each).
+    Raises:
+        ValueError: a row repeats, or lies outside ``shape``.
+
+    >>> index = build_index(np.array([[0, 1, 2, 3], [0, 0, 0, 0]]), (1, 4, 4, 4))
+    >>> find_rows(index, np.array([[0, 0, 0, 0], [0, 1, 2, 3], [0, 3, 3, 3]])).tolist()
+    [1, 0, -1]
+    """
+    if coords.ndim != 2 or coords.shape[1] != 4:
+        raise ValueError(f"coords must be (N, 4) rows [batch, x, y, z], not {coords.shape}")
+    shape = (int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3]))
+    if shape[0] * shape[1] * shape[2] * shape[3] >= 1 << 62:
+        raise ValueError(f"a lattice of {shape} points has no 64-bit keys; split the batch")
+    coords = np.ascontiguousarray(coords)
+    chunks = spans(len(coords), ROWS_PER_CHUNK)
+    order = np.empty(0, np.int64)
+    state = max(run_chunks(lambda span: _check_rows(coords, shape, *span), chunks, threads), default=0)
+    if state == 1:
+        keys = coords[:, 0].astype(np.int64)
+        for axis in (1, 2, 3):
+            keys = keys * shape[axis] + coords[:, axis]
+        order = np.argsort(keys, kind="stable")
+        coords = coords[order]
+        state = max(run_chunks(lambda span: _check_rows(coords, shape, *span), chunks, threads), default=0)
+    if state == 2:
+        raise ValueError("coords hold a lattice point twice; merge the rows first")
+    if state == 3:
+        raise ValueError(f"coords lie outside the lattice of {shape} points [batch, x, y, z]")
+    counts = run_chunks(lambda span: _count_words(coords, *span), chunks, threads)
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+    index = _empty_index(shape, False, int(offsets[-1]))._replace(order=order)
+    jobs = [(start, stop, int(word)) for (start, stop), word in zip(chunks, offsets[:-1], strict=True)]
+    run_chunks(lambda job: _fill_words(coords, *job, index), jobs, threads)
+    columns = shape[0] * shape[1] * shape[2]
+    if columns <= table_limit:
+        starts = np.empty(columns + 1, np.int64)
+        _column_starts(index.column, starts)
+        return index._replace(starts=starts)
+    begins = np.flatnonzero(np.diff(index.column, prepend=-1))
+    return index._replace(keys=index.column[begins], starts=np.append(begins, index.words).astype(np.int64))
+
+
+def find_rows(index: LatticeIndex, coords: Integers, *, threads: int | None = None) -> NDArray[np.int64]:
+    """Row of each of the points ``coords`` ``(M, 4)`` (may lie anywhere), -1 where it is not in the index.
+
+    For a dense index ``present`` must have been filled.
+    """
+    rows = np.empty(len(coords), np.int64)
+    coords = np.ascontiguousarray(coords)
+    run_chunks(lambda span: _find_rows(index, coords, *span, rows), spans(len(coords), ROWS_PER_CHUNK), threads)
+    return rows

@@ -1,0 +1,63 @@
+"""What the extractors need of a field on lattice points, dense or sparse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from shapewright.errors import StateError
+from shapewright.states import Frame, GridField, SparseField
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LatticeField:
+    """One sample: values by row (flat index of a grid), and their lattice points where they are not a full grid."""
+
+    values: Tensor
+    """``(X, Y, Z)`` or ``(N,)``, float32 or float64, still attached to autograd."""
+    coords: NDArray[np.int32] | None
+    """``(N, 3)`` lattice indices of a sparse field."""
+    gradients: Tensor | None
+    level: float
+    frame: Frame
+    spacing: tuple[float, float, float]
+
+    @property
+    def array(self) -> NDArray[np.floating[Any]]:
+        """``values`` for the kernels; no copy of a contiguous CPU tensor."""
+        return self.values.numpy(force=True)
+
+    def in_frame(self, vertices: Tensor) -> Tensor:
+        """Lattice units to units of the frame."""
+        return vertices * vertices.new_tensor(self.spacing) + vertices.new_tensor(self.frame.lower)
+
+
+def lattice_field(state: GridField | SparseField, level: float | None, component: str) -> LatticeField:
+    """View of ``state``; ``level=None`` takes the field's own.
+
+    Raises:
+        StateError: a batch of several samples, or lattice points outside the lattice.
+    """
+    level = state.level if level is None else level
+    if isinstance(state, GridField):
+        return LatticeField(_float(state.values), None, state.gradients, level, state.frame, state.spacing)
+    sparse = state.values
+    if sparse.batch_size != 1:
+        raise StateError(
+            f"{component} extracts one sample but the field holds {sparse.batch_size}; call it for each of `unbind()`"
+        )
+    coords = sparse.coords[:, 1:].numpy(force=True)
+    if len(coords) and (coords.min() < 0 or coords.max() > sparse.resolution):
+        raise StateError(
+            f"{component}: lattice points of a field of resolution {sparse.resolution} lie in 0..{sparse.resolution}, "
+            f"not {coords.min()}..{coords.max()}"
+        )
+    return LatticeField(_float(sparse.feats[:, 0]), coords, state.gradients, level, state.frame, state.spacing)
+
+
+def _float(values: Tensor) -> Tensor:
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
