@@ -40,8 +40,8 @@ class Config:
     open surfaces included, each doubled.
     """
     thickness: float = 0.75
-    """Distance of a shell from the surface, to each side, in cells; above 0.5, so that the lattice cannot slip
-    through."""
+    """Distance of a shell from the surface, to each side, in cells: above 0.5, so that the lattice cannot slip
+    through, and below the margin."""
     gradients: bool = False
     """Store exact gradients at the lattice points (Hermite data for dual methods): 12 bytes a point more."""
 
@@ -58,6 +58,11 @@ class Config:
             )
         if self.surface not in SURFACES:
             raise ConfigError(f"surface must be one of {', '.join(SURFACES)}, not {self.surface!r}")
+        if self.shell and self.margin <= self.thickness:
+            raise ConfigError(
+                f"margin must be above the thickness of a shell ({self.thickness:g} cells), not {self.margin:g}; "
+                "the border of the lattice would cut the shell open"
+            )
 
     @property
     def shell(self) -> bool:

@@ -19,6 +19,10 @@ PLANES = 8
 """Planes of lattice points handled at once."""
 POINT_BYTES = 160
 """Memory of one point while its plane is handled: position, query order, distance, face, closest point, winding."""
+GRADIENT_BYTES = 160
+"""The same for its gradient."""
+BAND_BYTES = 56
+"""Memory of one point of the narrow band while its layers are joined."""
 
 
 class GridSdf(Representation[Config, GridField]):
@@ -30,10 +34,11 @@ class GridSdf(Representation[Config, GridField]):
     Config: ClassVar[type[Config]] = Config
 
     def peak_bytes(self) -> int:
-        """The result, the planes in work, and room for a band of the area of a large surface."""
+        """The result, the planes in work, and a band around a surface of twelve sides of the box."""
         side = self.config.resolution + 1
-        stored = 16 if self.config.gradients else 4
-        return side**3 * stored + PLANES * side**2 * POINT_BYTES + 12 * side**2 * 2 * int(self.config.reach + 1) * 28
+        stored, working = (16, POINT_BYTES + GRADIENT_BYTES) if self.config.gradients else (4, POINT_BYTES)
+        band_points = 12 * side**2 * 2 * (self.config.reach + 1)
+        return int(side**3 * stored + min(PLANES, side) * side**2 * working + band_points * BAND_BYTES)
 
     def from_mesh(self, mesh: Mesh, *, rng: torch.Generator | None = None) -> GridField:
         """A :class:`~shapewright.states.GridField` in the mesh's frame with the configured margin; ``rng`` is unused.
