@@ -22,6 +22,9 @@ CHUNK = 2048
 """Queries a task: fixed, so that the answers do not depend on the number of threads."""
 FLAT = 1e-14
 """Height over length below which a triangle's height is rounding noise and the triangle counts as its longest edge."""
+TIE = 1e-13
+"""Distances that differ by less than this, relative to themselves plus the largest coordinate, are equal. Where the
+closest point lies on an edge, several faces are closest, and which one is told must not depend on the last bit."""
 
 
 class ClosestPointIndex:
@@ -46,6 +49,7 @@ class ClosestPointIndex:
             raise ValueError("closest points need a mesh with at least one face")
         triangles = points[corners]
         self.tree = build_bvh(triangles.min(axis=1), triangles.max(axis=1))
+        self._scale = float(np.abs(triangles).max())
         self._frames = _plane_frames(triangles[self.tree.order])
 
     def query(
@@ -60,7 +64,7 @@ class ClosestPointIndex:
             threads: as in :func:`~shapewright_kernels.threads.run_chunks`; does not change the result.
         Returns:
             distances ``(Q,)`` float64, face ids ``(Q,)`` int64 (the smallest id where faces are equally far), closest
-            points ``(Q, 3)`` float64.
+            points ``(Q, 3)`` float64. Faces whose distances differ by rounding only (:data:`TIE`) are equally far.
         Raises:
             ValueError: a query is not finite.
         """
@@ -76,7 +80,7 @@ class ClosestPointIndex:
         def work(span: tuple[int, int]) -> None:
             _query(
                 queries, order, *span, tree.boxes, tree.first, tree.size, tree.order, self._frames, limit * limit,
-                distances, faces, closest,
+                self._scale, distances, faces, closest,
             )  # fmt: skip
 
         run_chunks(work, spans(len(queries), CHUNK), threads)
@@ -219,9 +223,16 @@ def box_distance(boxes: Floats, node: int, x: float, y: float, z: float) -> floa
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _tie_window(squared: float, scale: float) -> float:
+    """Square of the largest distance that counts as equal to one with this square."""
+    slack = TIE * (np.sqrt(squared) + scale)
+    return squared + slack * (2.0 * np.sqrt(squared) + slack)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _query(
     points: Floats, rows: Ints, start: int, stop: int, boxes: Floats, first: Ints, size: Ints, ids: Ints,
-    frames: Floats, limit: float, distances: Floats, faces: Ints, closest: Floats,
+    frames: Floats, limit: float, scale: float, distances: Floats, faces: Ints, closest: Floats,
 ) -> None:  # fmt: skip
     stack = np.empty(STACK, np.int64)
     stack_distance = np.empty(STACK)
@@ -229,17 +240,17 @@ def _query(
     for slot in range(start, stop):
         row = rows[slot]
         x, y, z = points[row, 0], points[row, 1], points[row, 2]
-        best, found = limit, -1
+        best, found, window = limit, -1, limit
         if seed >= 0:
             distance = _squared_distance(frames, seed, x, y, z)
-            if distance <= best:
-                best, found = distance, seed
+            if distance <= limit:
+                best, found, window = distance, seed, _tie_window(distance, scale)
         stack[0] = 0
         stack_distance[0] = box_distance(boxes, 0, x, y, z)
         top = 1
         while top > 0:
             top -= 1
-            if stack_distance[top] > best:
+            if stack_distance[top] > window:
                 continue
             node = stack[top]
             while size[node] == 0:
@@ -250,11 +261,11 @@ def _query(
                 if far_distance < near_distance:
                     near, far = far, near
                     near_distance, far_distance = far_distance, near_distance
-                if far_distance <= best:
+                if far_distance <= window:
                     stack[top] = far
                     stack_distance[top] = far_distance
                     top += 1
-                if near_distance > best:
+                if near_distance > window:
                     node = -1
                     break
                 node = near
@@ -262,8 +273,14 @@ def _query(
                 continue
             for item in range(first[node], first[node] + size[node]):
                 distance = _squared_distance(frames, item, x, y, z)
-                if distance < best or (distance == best and (found < 0 or ids[item] < ids[found])):
-                    best, found = distance, item
+                if distance > window or distance > limit:
+                    continue
+                if found < 0 or _tie_window(distance, scale) < best or ids[item] < ids[found]:
+                    found = item
+                if distance < best:
+                    best = distance
+                if found >= 0:
+                    window = _tie_window(best, scale)
         if found < 0:
             distances[row] = np.inf
             faces[row] = -1

@@ -152,3 +152,15 @@ def test_bad_input_is_refused() -> None:
         ClosestPointIndex([[0.0, 0, np.nan], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     with pytest.raises(ValueError, match="finite"):
         ClosestPointIndex(np.eye(3), [[0, 1, 2]]).query([[np.inf, 0, 0]])
+
+
+def test_face_at_a_shared_edge_does_not_depend_on_rounding() -> None:
+    """Points above the ridge of a roof are equally far from both slopes, up to the last bit."""
+    roof = np.array([[-0.5, 0, 0.1], [0.5, 0, 0.1], [0, -0.3, 0], [0.1, 0.7, 0]])
+    faces = [[0, 1, 2], [1, 0, 3]]
+    along = np.linspace(-0.4, 0.4, 200)
+    above = np.stack([along, 0.01 * along, 1.0 + along], axis=1)
+    turn = np.linalg.qr(np.random.default_rng(6).normal(size=(3, 3)))[0]
+    for matrix, shift in ((np.eye(3), 0.0), (turn, 0.0), (np.eye(3), 7.3), (1e-6 * turn, 0.0)):
+        index = ClosestPointIndex(roof @ matrix + shift, faces)
+        assert (index.query(above @ matrix + shift)[1] == 0).all()
