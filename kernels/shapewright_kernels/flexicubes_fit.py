@@ -1,8 +1,10 @@
 """Fit FlexiCubes weights to Hermite data: every dual vertex goes to where the mesh has its crease, corner or tangent plane.
 
-Corner values and positions stay fixed, hence so does the topology, and weights belong to one voxel only: all voxels are
-independent small problems with at most 12 equations in 20 unknowns, solved by damped Gauss-Newton steps from neutral
-weights, which keeps the weights small. Everything here is in voxel units relative to the voxel's lower corner.
+Corner values stay fixed, hence so does the topology, and weights belong to one voxel only: all voxels are independent small
+problems with at most 12 equations in 20 unknowns, solved by damped Gauss-Newton steps from neutral weights, which keeps the
+weights small. Weights alone keep a dual vertex in the hull of its crossed edges, and a crease near the far corner of a voxel
+lies outside; such voxels pull their corners along, and the voxels around a moved corner are solved again.
+Everything here is in voxel units relative to the voxel's lower corner.
 Source of the targets: dual contouring (Ju et al. 2002) with its error function regularised towards the mean crossing.
 """
 
@@ -22,7 +24,13 @@ _LIMIT = 4.0
 """Largest raw weight: tanh is flat beyond it."""
 _STEPS = 24
 _TOLERANCE = 1e-5
-"""A residual that counts as reached, in voxels."""
+"""Residual at which the steps of one voxel end, in voxels."""
+_UNREACHED = 0.01
+"""Residual from which on a voxel pulls at its corners."""
+_SWEEPS, _RATE, _MARGIN = 30, 0.2, 0.05
+"""Rounds of voting on diagonals, step of a raw gamma, and how clearly (in log weights) a quad must get its wish."""
+_REACH = 0.45
+"""Largest offset of a corner along an axis; the deformation itself allows half a voxel."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -55,7 +63,7 @@ def _cholesky_solve(matrix: Floats, vector: Floats, n: int) -> bool:
 @njit(nogil=True, cache=True, error_model="numpy")
 def _targets(
     start: Ints, origin: Floats, crossing: Ints, points: Floats, normals: Floats, ridge: float, low: int, high: int,
-    result: Floats, spread: Floats,
+    result: Floats,
 ) -> None:  # fmt: skip
     matrix = np.empty((3, 3))
     vector = np.empty(3)
@@ -70,14 +78,12 @@ def _targets(
                     mean[axis] += points[crossing[i], axis] - origin[d, axis]
         if count == 0:
             result[d] = np.nan
-            spread[d] = 0.0
             continue
         mean /= count
         matrix[:] = 0.0
         vector[:] = 0.0
         for axis in range(3):
             matrix[axis, axis] = ridge
-        sx = sy = sz = 0.0
         for i in range(start[d], start[d + 1]):
             c = crossing[i]
             if c >= 0:
@@ -88,10 +94,6 @@ def _targets(
                     vector[row] += normals[c, row] * height
                     for column in range(3):
                         matrix[row, column] += normals[c, row] * normals[c, column]
-                sx += normals[c, 0]
-                sy += normals[c, 1]
-                sz += normals[c, 2]
-        spread[d] = 1.0 - min(np.sqrt(sx * sx + sy * sy + sz * sz) / count, 1.0)
         _cholesky_solve(matrix, vector, 3)
         for axis in range(3):
             result[d, axis] = min(max(mean[axis] + vector[axis], 0.0), 1.0)
@@ -100,7 +102,7 @@ def _targets(
 @njit(nogil=True, cache=True, error_model="numpy")
 def _place(
     values: Floats, edge: NDArray[np.uint8], start: Ints, first: int, duals: int, raw: Floats, scale: float,
-    target: Floats, edges: Ints, corners: Ints, residual: Floats, jacobian: Floats,
+    target: Floats, edges: Ints, corners: Floats, residual: Floats, jacobian: Floats,
 ) -> float:  # fmt: skip
     """Residuals of one voxel's dual vertices and their derivatives by ``raw`` = alpha (8), beta (12); squared error."""
     error = 0.0
@@ -112,8 +114,8 @@ def _place(
         for i in range(start[first + d], start[first + d + 1]):
             e = edge[i]
             a, b = edges[e, 0], edges[e, 1]
-            near = abs(values[a]) * (1.0 + scale * np.tanh(raw[a]))
-            t = near / (near + abs(values[b]) * (1.0 + scale * np.tanh(raw[b])))
+            near = values[a] * (1.0 + scale * np.tanh(raw[a]))
+            t = near / (near + values[b] * (1.0 + scale * np.tanh(raw[b])))
             weight = 1.0 + scale * np.tanh(raw[8 + e])
             total += weight
             for axis in range(3):
@@ -124,8 +126,8 @@ def _place(
             a, b = edges[e, 0], edges[e, 1]
             tanh_a, tanh_b, tanh_e = np.tanh(raw[a]), np.tanh(raw[b]), np.tanh(raw[8 + e])
             alpha_a, alpha_b, weight = 1.0 + scale * tanh_a, 1.0 + scale * tanh_b, 1.0 + scale * tanh_e
-            near = abs(values[a]) * alpha_a
-            t = near / (near + abs(values[b]) * alpha_b)
+            near = values[a] * alpha_a
+            t = near / (near + values[b] * alpha_b)
             slide = t * (1.0 - t) * weight / total  # derivative by the logarithm of alpha_a; by alpha_b it is the negative
             by_a = slide * scale * (1.0 - tanh_a * tanh_a) / alpha_a
             by_b = -slide * scale * (1.0 - tanh_b * tanh_b) / alpha_b
@@ -143,28 +145,30 @@ def _place(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _fit(
-    values: Floats, edge: NDArray[np.uint8], start: Ints, first: Ints, number: Ints, target: Floats, scale: float,
-    edges: Ints, corners: Ints, steps: int, tolerance: float, limit: float, low: int, high: int, result: Floats,
+    todo: Ints, cubes: Ints, deform: Floats, magnitudes: Floats, edge: NDArray[np.uint8], start: Ints, first: Ints,
+    number: Ints, target: Floats, scale: float, edges: Ints, offsets: Ints, low: int, high: int,
+    raw: Floats, residuals: Floats,
 ) -> None:  # fmt: skip
     residual, trial_residual = np.empty(12), np.empty(12)
     jacobian, trial_jacobian = np.empty((12, 20)), np.empty((12, 20))
     matrix, vector = np.empty((12, 12)), np.empty(12)
-    trial = np.empty(20)
-    for voxel in range(low, high):
+    trial, weights = np.empty(20), np.empty(20)
+    corners, values = np.empty((8, 3)), np.empty(8)
+    for at in range(low, high):
+        voxel = todo[at]
         duals = number[voxel]
         rows = 3 * duals
-        known = True
-        for d in range(duals):
-            known = known and not np.isnan(target[first[voxel] + d, 0])
-        if not known:
-            continue
-        raw = result[voxel]
+        for c in range(8):
+            values[c] = magnitudes[cubes[voxel, c]]
+            for axis in range(3):
+                corners[c, axis] = offsets[c, axis] + deform[cubes[voxel, c], axis]
+        weights[:] = raw[voxel]
         error = _place(
-            values[voxel], edge, start, first[voxel], duals, raw, scale, target, edges, corners, residual, jacobian
+            values, edge, start, first[voxel], duals, weights, scale, target, edges, corners, residual, jacobian
         )
         damping = 1e-4
-        for _ in range(steps):
-            if error < tolerance * tolerance:
+        for _ in range(_STEPS):
+            if error < _TOLERANCE * _TOLERANCE:
                 break
             for i in range(rows):
                 vector[i] = -residual[i]
@@ -181,15 +185,15 @@ def _fit(
                 step = 0.0
                 for i in range(rows):
                     step += jacobian[i, k] * vector[i]
-                trial[k] = min(max(raw[k] + min(max(step, -1.0), 1.0), -limit), limit)
+                trial[k] = min(max(weights[k] + min(max(step, -1.0), 1.0), -_LIMIT), _LIMIT)
             better = _place(
-                values[voxel], edge, start, first[voxel], duals, trial, scale, target, edges, corners,
+                values, edge, start, first[voxel], duals, trial, scale, target, edges, corners,
                 trial_residual, trial_jacobian,
             )  # fmt: skip
             if better < error:
                 stuck = better > 0.999 * error
                 error = better
-                raw[:] = trial
+                weights[:] = trial
                 residual, trial_residual = trial_residual, residual
                 jacobian, trial_jacobian = trial_jacobian, jacobian
                 damping = max(damping * 0.3, 1e-8)
@@ -199,6 +203,44 @@ def _fit(
                 damping *= 10.0
                 if damping > 1e2:
                     break
+        raw[voxel] = weights
+        for d in range(duals):
+            for axis in range(3):
+                residuals[first[voxel] + d, axis] = residual[3 * d + axis]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _pull(
+    cubes: Ints, magnitudes: Floats, edge: NDArray[np.uint8], start: Ints, dual_voxel: Ints, raw: Floats,
+    residuals: Floats, scale: float, edges: Ints, threshold: float, pull: Floats, pullers: Ints,
+) -> int:  # fmt: skip
+    """Smallest corner moves that would end each residual above the threshold, summed over dual vertices."""
+    share = np.empty(8)
+    unreached = 0
+    for d in range(len(dual_voxel)):
+        if residuals[d, 0] ** 2 + residuals[d, 1] ** 2 + residuals[d, 2] ** 2 <= threshold * threshold:
+            continue
+        unreached += 1
+        voxel = dual_voxel[d]
+        share[:] = 0.0
+        total = 0.0
+        for i in range(start[d], start[d + 1]):
+            e = edge[i]
+            a, b = edges[e, 0], edges[e, 1]
+            near = magnitudes[cubes[voxel, a]] * (1.0 + scale * np.tanh(raw[voxel, a]))
+            t = near / (near + magnitudes[cubes[voxel, b]] * (1.0 + scale * np.tanh(raw[voxel, b])))
+            weight = 1.0 + scale * np.tanh(raw[voxel, 8 + e])
+            total += weight
+            share[a] += weight * (1.0 - t)
+            share[b] += weight * t
+        square = (share * share).sum() / (total * total)
+        for c in range(8):
+            if share[c] > 0.0:
+                corner = cubes[voxel, c]
+                pullers[corner] += 1
+                for axis in range(3):
+                    pull[corner, axis] -= residuals[d, axis] * share[c] / total / square
+    return unreached
 
 
 def hermite_targets(
@@ -208,9 +250,9 @@ def hermite_targets(
     points: Floats,
     normals: Floats,
     *,
-    ridge: float = 0.05**2,
+    ridge: float = 0.12**2,
     threads: int | None = None,
-) -> tuple[Floats, Floats]:
+) -> Floats:
     """Where each dual vertex should be: the point closest to all tangent planes of its crossings.
 
     Args:
@@ -220,48 +262,112 @@ def hermite_targets(
         points, normals: ``(H, 3)`` positions in lattice units, and unit normals, of crossings.
         ridge: pull towards the mean crossing, against planes that hardly meet.
     Returns:
-        ``(D, 3)`` float64 in [0, 1] relative to the voxel, NaN where no crossing is known; ``(D,)`` spread of the normals,
-        0 for a plane.
+        ``(D, 3)`` float64 in [0, 1] relative to the voxel, NaN where no crossing is known.
     """
     result = np.empty((len(found.dual_voxel), 3))
-    spread = np.empty(len(result))
     origin = voxels[found.voxels[found.dual_voxel]].astype(np.float64)
     run_chunks(
-        lambda span: _targets(found.dual_start, origin, crossing, points, normals, ridge, *span, result, spread),
+        lambda span: _targets(found.dual_start, origin, crossing, points, normals, ridge, *span, result),
         spans(len(result), _CHUNK),
         threads,
     )
-    return result, spread
+    return result
 
 
 def fit_weights(
-    found: Topology, values: Floats, targets: Floats, *, weight_scale: float = 0.99, threads: int | None = None
-) -> tuple[Floats, Floats]:
-    """Raw alpha and beta that bring the dual vertices to ``targets`` as closely as the topology allows.
-
-    A dual vertex can reach any point in the hull of its crossed edges, less their ends.
+    found: Topology,
+    cubes: Ints,
+    magnitudes: Floats,
+    targets: Floats,
+    *,
+    weight_scale: float = 0.99,
+    rounds: int = 12,
+    threads: int | None = None,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Raw alpha and beta, and corner offsets, that bring the dual vertices to ``targets`` as closely as the topology allows.
 
     Args:
-        found: topology with ``S`` surface voxels and ``D`` dual vertices.
-        values: ``(S, 8)`` float64 corner values of the surface voxels, positions on the lattice (no deformation).
+        found: topology of ``cubes`` with ``S`` surface voxels and ``D`` dual vertices.
+        cubes: ``(N, 8)`` corner rows. magnitudes: ``(C,)`` float64, positive, of the corner values.
         targets: ``(D, 3)`` relative to the voxel, in voxels; a voxel with a NaN keeps neutral weights.
         weight_scale: of :func:`~.flexicubes.flexicubes`.
+        rounds: how often corners may move; 0 leaves them on the lattice.
         threads: never changes the result.
     Returns:
-        ``(S, 8)`` and ``(S, 12)`` float64, at most 4 in magnitude.
+        alpha ``(S, 8)`` and beta ``(S, 12)`` float64, at most 4 in magnitude; corner offsets ``(C, 3)`` in voxels, at most
+        0.45 in magnitude; what is left, ``(D, 3)`` dual vertex minus target, 0 where there is none.
     """
     count = len(found.voxels)
+    surface = cubes[found.voxels]
     number = np.bincount(found.dual_voxel, minlength=count)
     first = np.zeros(count, np.int64)
     backwards = np.arange(len(found.dual_voxel))[::-1]
     first[found.dual_voxel[backwards]] = backwards  # the last write is the first dual vertex
     raw = np.zeros((count, 20))
-    run_chunks(
-        lambda span: _fit(
-            values, found.edge, found.dual_start, first, number, targets, weight_scale, EDGES, CORNERS,
-            _STEPS, _TOLERANCE, _LIMIT, *span, raw,
-        ),
-        spans(count, _CHUNK),
-        threads,
-    )  # fmt: skip
-    return raw[:, :8], raw[:, 8:]
+    deform = np.zeros((len(magnitudes), 3))
+    residuals = np.zeros((len(targets), 3))
+    known = np.ones(count, bool)
+    known[found.dual_voxel[np.isnan(targets[:, 0])]] = False
+
+    def solve(todo: Ints) -> None:
+        run_chunks(
+            lambda span: _fit(
+                todo, surface, deform, magnitudes, found.edge, found.dual_start, first, number, targets, weight_scale,
+                EDGES, CORNERS, *span, raw, residuals,
+            ),
+            spans(len(todo), _CHUNK),
+            threads,
+        )  # fmt: skip
+
+    solve(np.flatnonzero(known))
+    for _ in range(rounds):
+        pull, pullers = np.zeros_like(deform), np.zeros(len(deform), np.int64)
+        unreached = _pull(
+            surface, magnitudes, found.edge, found.dual_start, found.dual_voxel, raw, residuals, weight_scale,
+            EDGES, _UNREACHED, pull, pullers,
+        )  # fmt: skip
+        if unreached == 0:
+            break
+        moved = pullers > 0
+        deform[moved] = np.clip(deform[moved] + pull[moved] / pullers[moved, None], -_REACH, _REACH)
+        solve(np.flatnonzero(known & moved[surface].any(axis=1)))
+    return raw[:, :8], raw[:, 8:], deform, residuals
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _vote(quads: Ints, voxel: Ints, gains: Floats, scale: float, gamma: Floats) -> None:
+    for _ in range(_SWEEPS):
+        wrong = 0
+        for q in range(len(quads)):
+            first = 1.0
+            second = 1.0
+            for k in range(4):
+                weight = scale / (1.0 + np.exp(-gamma[voxel[quads[q, k]]])) + (1.0 - scale) / 2.0
+                if k & 1:
+                    second *= weight
+                else:
+                    first *= weight
+            want = 1.0 if gains[q] > 0.0 else -1.0
+            if want * (np.log(first) - np.log(second)) < _MARGIN:
+                wrong += 1
+                for k in range(4):
+                    at = voxel[quads[q, k]]
+                    step = -want if k & 1 else want
+                    gamma[at] = min(max(gamma[at] + _RATE * step, -_LIMIT), _LIMIT)
+        if wrong == 0:
+            break
+
+
+def split_weights(quads: Ints, dual_voxel: Ints, gains: Floats, voxels: int, *, weight_scale: float = 0.99) -> Floats:
+    """Raw gamma that makes quads split along the better diagonal; wishes that contradict one another are settled by turns.
+
+    Args:
+        quads: ``(Q, 4)`` dual vertices of quads that have a wish. dual_voxel: voxel of each dual vertex.
+        gains: ``(Q,)`` positive where the diagonal of the first and third vertex is better.
+        voxels: number of voxels.
+    Returns:
+        ``(voxels,)`` float64, 0 where nothing is asked for.
+    """
+    gamma = np.zeros(voxels)
+    _vote(quads, dual_voxel, gains, weight_scale, gamma)
+    return gamma

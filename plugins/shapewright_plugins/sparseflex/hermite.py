@@ -1,0 +1,111 @@
+"""Hermite data of a mesh on a sparse lattice, and the FlexiCubes weights that follow from them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright_kernels.arrays import Bools, Floats, Ints
+from shapewright_kernels.closest_point import ClosestPointIndex
+from shapewright_kernels.flexicubes_fit import fit_weights, hermite_targets, split_weights
+from shapewright_kernels.flexicubes_hits import Hits, nearest_hits
+from shapewright_kernels.flexicubes_sheets import Sheets
+from shapewright_kernels.flexicubes_topology import Topology, topology
+
+_FAR = 1.0
+"""A sign change without a crossing nearby takes the closest surface point up to this many cells away."""
+_LIFT = 2 / 3
+_BULGE = 0.1
+"""Height in cells up to which a target beside the surface is taken for curvature; two cells of radius have 0.125."""
+_BENT = 0.01
+"""Distance in cells between the middles of its diagonals below which a quad counts as flat."""
+
+
+def fitted_weights(
+    voxels: NDArray[np.int32],
+    cubes: Ints,
+    magnitudes: Floats,
+    inside: Bools,
+    steps: Ints,
+    hits: Hits,
+    sheets: Sheets,
+    index: ClosestPointIndex,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Raw deformation ``(N, 24)``, alpha ``(N, 8)``, beta ``(N, 12)``, gamma ``(N,)`` that put dual vertices on the creases
+    and corners of the mesh.
+
+    Args:
+        voxels: ``(N, 3)`` active voxels, lexicographic. cubes: ``(N, 8)`` rows of the ``C`` corners.
+        magnitudes, inside: ``(C,)`` unsigned distances in cells, and sides.
+        steps, hits: of the same corners.
+        sheets, index: the mesh in cells.
+    """
+    found = topology(cubes, voxels, inside, ~inside)
+    deform, alpha, beta, gamma = (np.zeros((len(voxels), width)) for width in (24, 8, 12, 1))
+    gamma = gamma[:, 0]
+    if len(found.voxels) == 0:
+        return deform, alpha, beta, gamma
+    crossing, points, normals = _crossings(found.ends, magnitudes, cubes, voxels, steps, hits, sheets, index)
+    targets = hermite_targets(found, voxels, crossing, points, normals)
+    origin = voxels[found.voxels[found.dual_voxel]]
+    _settle(targets, origin, index)
+    alpha[found.voxels], beta[found.voxels], moved, residuals = fit_weights(found, cubes, magnitudes, targets)
+    deform = np.arctanh(2 * moved)[cubes].reshape(-1, 24)
+    gamma[found.voxels] = _diagonals(found, targets + residuals + origin, index)
+    return deform, alpha, beta, gamma
+
+
+def _settle(targets: Floats, origin: NDArray[np.int32], index: ClosestPointIndex) -> None:
+    """Move targets towards the surface, in place, where that keeps them in their voxels.
+
+    A point that misses the surface by much is an artefact of nearly parallel planes and goes onto it. One that misses it by
+    little stands outside a curved surface; its flat faces are best when it keeps two thirds of that height (for a
+    paraboloid the mean sag of a face is two thirds of the height at which the tangent planes around a vertex meet).
+    """
+    known = np.flatnonzero(~np.isnan(targets[:, 0]))
+    off, _, onto = index.query(targets[known] + origin[known])
+    onto -= origin[known]
+    curved = off <= _BULGE
+    onto[curved] += _LIFT * (targets[known][curved] - onto[curved])
+    within = ((onto >= 0) & (onto <= 1)).all(axis=1)
+    targets[known[within]] = onto[within]
+
+
+def _diagonals(found: Topology, vertices: Floats, index: ClosestPointIndex) -> Floats:
+    """Raw gamma ``(S,)`` by comparing how far the middles of both diagonals of each bent quad are from the surface."""
+    middles = [(vertices[found.quads[:, k]] + vertices[found.quads[:, k + 2]]) / 2 for k in (0, 1)]
+    bent = np.flatnonzero(np.linalg.norm(middles[0] - middles[1], axis=1) > _BENT)  # False for NaN
+    distances = [index.query(middle[bent])[0] for middle in middles]
+    gains = distances[1] - distances[0]
+    asking = np.abs(gains) > _BENT / 4
+    return split_weights(found.quads[bent[asking]], found.dual_voxel, gains[asking], len(found.voxels))
+
+
+def _crossings(
+    ends: Ints,
+    magnitudes: Floats,
+    cubes: Ints,
+    voxels: NDArray[np.int32],
+    steps: Ints,
+    hits: Hits,
+    sheets: Sheets,
+    index: ClosestPointIndex,
+) -> tuple[Ints, Floats, Floats]:
+    """Row of each incidence in a list of surface points with normals: exact hits, then projections where none is."""
+    corners = np.zeros((len(magnitudes), 3))
+    offsets = np.array([[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)])
+    for c in range(8):
+        corners[cubes[:, c]] = voxels + offsets[c]
+    crossing, edges = nearest_hits(hits, ends, steps, magnitudes)
+    points = corners[hits.edge // 3]
+    points[np.arange(len(points)), hits.edge % 3] += hits.offset
+    normals = sheets.normals.faces[hits.face]
+
+    missing = crossing < 0
+    bare, at = np.unique(edges[missing], return_inverse=True)
+    low, axis = bare // 3, bare % 3
+    zero = corners[low]
+    zero[np.arange(len(bare)), axis] += magnitudes[low] / (magnitudes[low] + magnitudes[steps[low, axis]])
+    distances, faces, closest = index.query(zero)
+    crossing[missing] = np.where(distances[at] <= _FAR, len(points) + at, -1)
+    return crossing, np.concatenate([points, closest]), np.concatenate([normals, sheets.normals.faces[faces]])
