@@ -1,9 +1,9 @@
 """Mesh to flexible dual grid (O-Voxel geometry): which grid edges the surface crosses, and one dual vertex a voxel.
 
-The voxel set, the flags and the energy follow the published converter (TRELLIS.2, arXiv 2512.14692; rules in the modules
-``flexible_dual_grid_scan``, ``_overlap`` and ``_solve``). The work is cut into slabs of x planes that depend on the grid
-alone: each finds its active voxels in a bit mask, adds up quadrics relative to the voxels' corners, and solves them. Every
-slab goes through its triangles in their order, so the result does not depend on the number of threads.
+The voxel set, the flags and the energy follow the published converter (TRELLIS.2, arXiv 2512.14692; rules in the
+modules ``flexible_dual_grid_scan``, ``_overlap`` and ``_solve``). The work is cut into slabs of x planes that depend on
+the grid alone: each finds its active voxels in a bit mask, adds up quadrics relative to the voxels' corners, and solves
+them. Every slab goes through its triangles in their order, so the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def place_grid(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int, int]]:
     """Origin, voxel size and cells an axis of the grid that the published converter uses, in its float32 arithmetic.
 
-    Without ``aabb`` the box is that of ``vertices``, padded to whole voxels (``voxel_size`` given) and then by one voxel in
-    ``grid_size`` (if given), half on each side.
+    Without ``aabb`` the box is that of ``vertices``, padded to whole voxels (``voxel_size`` given) and then by one
+    voxel in ``grid_size`` (if given), half on each side.
 
     Raises:
-        ValueError: neither size is given, a value is out of range, or the mesh is flat along an axis and has no ``aabb``.
+        ValueError: neither size is given, a value is out of range, or the mesh is flat and has no ``aabb``.
     """
     if voxel_size is None and grid_size is None:
         raise ValueError("give voxel_size or grid_size")
@@ -291,7 +291,7 @@ def mesh_to_flexible_dual_grid(
         regularization_weight: pull of every edge crossing towards itself. 0 leaves flat regions undetermined.
         threads: ``None`` for all processors; the result is the same for every number.
     Returns:
-        :class:`DualGrid`. Coordinates and flags do not depend on the order of the faces; dual vertices only by rounding.
+        :class:`DualGrid`. The order of the faces has no influence but on the last bits of the dual vertices.
     Raises:
         ValueError: shapes, indices, weights, grid or box are out of range, or a vertex is not finite in float32.
     Source: TRELLIS.2 (arXiv 2512.14692), o-voxel converter.

@@ -1,7 +1,7 @@
-"""Terms of the dual vertex energy beyond the edge hits: triangles that overlap a voxel, boundary edges that pass through it.
+"""Energy of a dual vertex beyond the edge hits: triangles that overlap its voxel, boundary edges that pass through it.
 
-(*compiled*; see :mod:`.flexible_dual_grid_scan` for the slab.) Sources: TRELLIS.2 spec section 1.4; overlap test of Schwarz
-and Seidel 2010; traversal of Amanatides and Woo 1987.
+(*compiled*; see :mod:`.flexible_dual_grid_scan` for the slab.) Sources: TRELLIS.2 spec section 1.4; overlap test of
+Schwarz and Seidel 2010; traversal of Amanatides and Woo 1987.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .arrays import Floats, Ints
+from .arrays import Ints
 from .flexible_dual_grid_scan import LONG_LINE, Slab, Triangles, add_plane, cell_of, clipped_range, row_of
 from .lattice_index import below, lowest_bit, popcount
 
@@ -28,7 +28,7 @@ def _cell_span(triangles: Triangles, t: int, axis: int, step: np.float32, count:
     end = np.float64(max(u, v, w) / step + np.float32(1.0))
     if not end >= 1.0:
         return 0, 0
-    return cell_of(start, 1.0, count + 1), count if end >= count else np.int64(end)
+    return cell_of(start, 1.0, count + 1), min(count, int(min(end, 1e9)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -56,8 +56,8 @@ def add_overlaps(
     z_start, z_end = max(z_start, slab.low[2]), min(z_end, slab.high[2])
     if x_start >= x_end or y_start >= y_end or z_start >= z_end:
         return
-    # The tests that follow are float32, operation by operation as published: where a mesh is aligned with the grid, what
-    # touches a voxel and what misses it is decided by rounding alone.
+    # The tests that follow are float32, operation by operation as published: where a mesh is aligned with the grid,
+    # rounding alone decides what touches a voxel.
     m0, m1, m2 = np.float32(n0), np.float32(n1), np.float32(n2)
     zero = np.float32(0.0)
     # Plane: the voxel's two extreme corners along the normal lie on different sides (or on the plane).
@@ -116,7 +116,7 @@ def add_overlaps(
                     if (level + upper) * (level + lower) > zero:
                         continue
                     if _inside(tests, 1, py, pz) and _inside(tests, 2, pz, px):
-                        row = np.int64(slab.first[column + word]) + _rank(present, bit)
+                        row = int(slab.first[column + word]) + _rank(present, bit)
                         add_plane(slab.sums, row, n0, n1, n2, partial + n2 * (z * sz))
 
 
@@ -170,7 +170,7 @@ def group_edges(faces: Any, starts: Ints, others: NDArray[np.int32]) -> None:
 def single_edges(
     starts: Ints, others: NDArray[np.int32], first: int, last: int, edges: NDArray[np.int32], place: int
 ) -> int:
-    """Edges that occur once, of the smaller vertices ``first..last``: their number, written where ``edges`` has room."""
+    """Edges that occur once, of the smaller vertices ``first..last``: their number; written if ``edges`` has room."""
     count = 0
     for v in range(first, last):
         bucket = np.sort(others[starts[v] : starts[v + 1]])
@@ -239,7 +239,7 @@ def walk_edges(
                 next_at[axis] = (border - at) / direction
                 skipped = max(0.0, np.floor((enter - next_at[axis]) / spacing[axis]))
                 next_at[axis] += skipped * spacing[axis]
-            cell[axis] = np.int64(min(max(start + skipped * sign[axis], -4.0), counts[axis] + 4.0))
+            cell[axis] = int(min(max(start + skipped * sign[axis], -4.0), counts[axis] + 4.0))
         while True:
             inside = True
             for axis in range(3):
@@ -273,7 +273,7 @@ def add_boundary(
     """Add ``weight`` times the squared distance to the line of each boundary edge on a voxel of slab ``number``."""
     sums = slab.sums
     for m in range(boundary.starts[number], boundary.starts[number + 1]):
-        x, y, z = np.int64(boundary.cells[m, 0]), np.int64(boundary.cells[m, 1]), np.int64(boundary.cells[m, 2])
+        x, y, z = int(boundary.cells[m, 0]), int(boundary.cells[m, 1]), int(boundary.cells[m, 2])
         if not (slab.low[1] <= y < slab.high[1] and slab.low[2] <= z < slab.high[2]):
             continue
         column = (x - slab.low[0]) * (slab.high[1] - slab.low[1]) + (y - slab.low[1])

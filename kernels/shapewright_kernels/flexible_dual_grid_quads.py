@@ -1,8 +1,8 @@
 """Flexible dual grid to mesh, the connectivity: which four voxels form the quad around each crossed grid edge.
 
-Rows in lexicographic order make every neighbour's key a constant offset of the voxel's own, so that the three neighbouring
-columns are followed by three pointers that only move forward: no hash map, no search. Other row orders are sorted first
-and the quads come out in the caller's order all the same.
+Rows in lexicographic order make every neighbour's key a constant offset of the voxel's own, so that three pointers that
+only move forward follow the three neighbouring columns: no hash map, no search. Other row orders are sorted first, and
+the quads come out in the caller's order all the same.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _walk_quads(
     quads: Ints,
     fill: bool,
 ) -> None:
-    """For the sorted rows ``start..stop``: note in ``complete`` (by caller's row) which quads exist or, with ``fill``, write
-    them from ``places[row]`` on."""
+    """For the sorted rows ``start..stop``: note in ``complete`` (by caller's row) which quads exist or, with ``fill``,
+    write them from ``places[row]`` on."""
     total = len(keys)
     # First row whose key is not below that of the neighbours (x, y + 1, z), (x + 1, y, z), (x + 1, y + 1, z).
     at_y = np.searchsorted(keys, keys[start] + step_y)
@@ -105,7 +105,7 @@ def _place_quads(complete: NDArray[np.uint8], places: Ints) -> int:
         places[row] = total
         bits = complete[row]
         total += (bits & 1) + ((bits >> 1) & 1) + ((bits >> 2) & 1)
-    return total
+    return int(total)
 
 
 def flexible_dual_grid_quads(

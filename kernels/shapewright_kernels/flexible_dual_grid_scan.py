@@ -1,11 +1,11 @@
-"""Which grid edges a triangle crosses, which voxels it overlaps, and what both add to the voxels' quadrics (*compiled*).
+"""Which grid edges a triangle crosses, and what that adds to the quadrics of the voxels around them (*compiled*).
 
-The functions here see one slab of the grid, the x planes ``x_low <= x < x_high``, cut to the box that the slab's triangles
-can reach. Its active voxels are the set bits of ``mask``, 64 voxels along z a word; ``first[word]`` plus a popcount is the
-row of a voxel, so rows come out in lexicographic order without a sort.
+The functions here see one slab of the grid, some x planes cut to the box that its triangles can reach. Its active
+voxels are the set bits of ``mask``, 64 voxels along z a word; ``first[word]`` plus a popcount is the row of a voxel, so
+rows come out in lexicographic order without a sort.
 
-What decides a voxel follows the published converter to the bit: float64 arithmetic on float32 vertices, grid lines at the
-float32 product ``(index + 1) * step``, truncation, half-open ranges (TRELLIS.2, spec section 1.3).
+What decides a voxel follows the published converter to the bit: float64 arithmetic on float32 vertices, grid lines at
+the float32 product ``(index + 1) * step``, truncation, half-open ranges (TRELLIS.2, spec section 1.3).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Triangles(NamedTuple):
     normals: Floats
     """``(F, 3)`` unit normals, zero where a triangle has no area."""
     cells: NDArray[np.int16]
-    """``(F, 6)`` lowest and highest cell along x, y, z that it can reach, clamped to the grid. A hit elsewhere is dropped:
-    it comes from reading a nearly vertical triangle beyond its border, more than a cell off."""
+    """``(F, 6)`` lowest and highest cell along x, y, z that it can reach, clamped to the grid. A hit elsewhere is
+    dropped: it comes from reading a nearly vertical triangle beyond its border, more than a cell off."""
 
 
 class Slab(NamedTuple):
@@ -51,8 +51,8 @@ class Slab(NamedTuple):
     mask: NDArray[np.uint64]
     first: NDArray[np.int32]
     sums: Floats
-    """``(N, 9)`` per active voxel: xx, xy, xz, yy, yz, zz of the quadric matrix, then the right-hand side, with the voxel's
-    lower corner as the origin."""
+    """``(N, 9)`` per active voxel: xx, xy, xz, yy, yz, zz of the quadric matrix, then the right-hand side, with the
+    voxel's lower corner as the origin."""
     flags: NDArray[np.uint8]
     """``(N,)`` bits 1, 2, 4: the edge along x, y, z is crossed."""
 
@@ -65,7 +65,7 @@ def cell_of(position: float, step: float, count: int) -> int:
         return 0
     if cell >= count - 1:
         return count - 1
-    return np.int64(cell)
+    return int(cell)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -110,8 +110,8 @@ def row_of(mask: NDArray[np.uint64], first: NDArray[np.int32], word: int, bit: i
     """Row of the active voxel at ``bit`` of a mask word, -1 where that voxel is not active."""
     bits = mask[word]
     if (bits >> np.uint64(bit)) & np.uint64(1) == np.uint64(0):
-        return np.int64(-1)
-    return np.int64(first[word]) + popcount(bits & below(bit))
+        return -1
+    return int(first[word]) + popcount(bits & below(bit))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -130,7 +130,7 @@ def add_plane(sums: Floats, row: int, nx: float, ny: float, nz: float, distance:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def clipped_range(corners: NDArray[np.float32], t: int, axis: int, low: float, high: float) -> tuple[float, float]:
-    """Range along ``axis`` of the part of triangle ``t`` with ``low <= x <= high``; empty (inf, -inf) where there is none."""
+    """Range along ``axis`` of the part of triangle ``t`` with ``low <= x <= high``; (inf, -inf) where there is none."""
     smallest, largest = np.inf, -np.inf
     for k in range(3):
         other = (k + 1) % 3
@@ -155,8 +155,8 @@ def scan_edges(
     regularization: float,
     fill: bool,
 ) -> None:
-    """Scan line of triangle ``t`` along the three axes: activate the four voxels around every crossed grid edge, or (with
-    ``fill``) add the plane of the triangle and the pull to the hit point to them and set the flag of the first one."""
+    """Scan line of triangle ``t`` along the three axes: activate the four voxels around every crossed grid edge, or
+    (with ``fill``) add the triangle's plane and the pull to the hit point to them and set the flag of the first one."""
     # Plain arrays and numbers: a named tuple handed to an inner function costs more than the function.
     corners, cells = triangles.corners, triangles.cells
     mask, first, sums, flags = slab.mask, slab.first, slab.sums, slab.flags
@@ -197,8 +197,8 @@ def scan_edges(
                 continue
             clip_low = max(row_start, cell_of(near, step1, counts[a1]) - 2)
             clip_high = min(row_end, cell_of(far, step1, counts[a1]) + 2)
-        clip_low, clip_high = max(clip_low, np.int64(cells[t, a1])), min(clip_high, np.int64(cells[t, 3 + a1]))
-        layer_low, layer_high = np.int64(cells[t, edge_axis]), np.int64(cells[t, 3 + edge_axis])
+        clip_low, clip_high = max(clip_low, int(cells[t, a1])), min(clip_high, int(cells[t, 3 + a1]))
+        layer_low, layer_high = int(cells[t, edge_axis]), int(cells[t, 3 + edge_axis])
         if edge_axis == 0:
             layer_low, layer_high = max(layer_low, x_low), min(layer_high, x_high - 1)
         count2 = np.float64(counts[edge_axis])
@@ -237,7 +237,7 @@ def scan_edges(
                 if a0 == 0:
                     column_start, column_end = max(column_start, x_low - 1), min(column_end, x_high)
                 elif edge_axis == 0 and leaves_slab and column_end - column_start > LONG_LINE:
-                    # Along this line x is linear in the column: keep the columns whose x lies in the slab, with a margin.
+                    # Along this line x is linear in the column: keep columns with x in the slab, with a margin.
                     bound_low, bound_high = (x_low - 2) * step_x, (x_high + 1) * step_x
                     if max(left_z, right_z) < bound_low or min(left_z, right_z) > bound_high:
                         continue
@@ -246,8 +246,8 @@ def scan_edges(
                         w = left + (right - left) * ((bound_high - left_z) / (right_z - left_z))
                         column_start = max(column_start, cell_of(min(u, w), step0, counts[a0]) - 2)
                         column_end = min(column_end, cell_of(max(u, w), step0, counts[a0]) + 2)
-                column_start = max(column_start, np.int64(cells[t, a0]))
-                column_end = min(column_end, np.int64(cells[t, 3 + a0]))
+                column_start = max(column_start, int(cells[t, a0]))
+                column_end = min(column_end, int(cells[t, 3 + a0]))
                 for c in range(column_start, column_end):
                     x = np.float64(np.float32(c + 1) * steps[a0])
                     q = (x - left) / (right - left)
@@ -255,7 +255,7 @@ def scan_edges(
                     level = z / step2
                     if not (level > -1.0 and level < count2):
                         continue
-                    layer = np.int64(level)
+                    layer = int(level)
                     if layer < layer_low or layer > layer_high:
                         continue
                     at = c * stride0 + r * stride1 + layer * stride2 - base

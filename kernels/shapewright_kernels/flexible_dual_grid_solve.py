@@ -1,7 +1,8 @@
 """The dual vertex of a voxel: where its quadric is smallest inside the voxel (TRELLIS.2, spec section 1.5; *compiled*).
 
-Systems are nearly singular where the surface is flat (condition 1 / regularization), so everything is float64 and factored
-(LDL^T) rather than inverted. A system that is singular to rounding has no solution of its own and is passed over.
+Systems are nearly singular where the surface is flat (condition 1 / regularization), so everything is float64 and
+factored (LDL^T) rather than inverted. A system that is singular to rounding has no solution of its own and is passed
+over.
 """
 
 from __future__ import annotations
@@ -93,9 +94,7 @@ def solve(sums: Floats, steps: NDArray[np.float32], relative: NDArray[np.float32
                     best[2] = (b2 - f2 * b0 - f3 * g1) / pivot2
                     best[1] = g1 / pivot1 - f3 * best[2]
                     best[0] = b0 / xx - f1 * best[1] - f2 * best[2]
-                    inside = (
-                        0.0 <= best[0] <= size[0] and 0.0 <= best[1] <= size[1] and 0.0 <= best[2] <= size[2]
-                    )
+                    inside = 0.0 <= best[0] <= size[0] and 0.0 <= best[1] <= size[1] and 0.0 <= best[2] <= size[2]
         if not inside:
             a[0, 0], a[0, 1], a[0, 2] = xx, xy, xz
             a[1, 0], a[1, 1], a[1, 2] = xy, yy, yz
