@@ -9,10 +9,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .dual_contouring_cells import DualQuads, dual_cells, dual_quads
-from .dual_contouring_qef import crossing, place_vertices
+from .dual_contouring_qef import crossing, mark_corners, place_vertices, write_slopes
 from .lattice_index import Integer, LatticeIndex, row_of, word_at
 from .marching_cubes_cases import case_tables
-from .marching_cubes_crossings import Crossings, Floats, each_chunk, grid_crossings, sparse_crossings
+from .marching_cubes_crossings import Crossings, Floats, each_chunk, exclusive_sum, grid_crossings, sparse_crossings
 from .threads import run_chunks, spans
 
 QUADS_PER_CHUNK = 1 << 15
@@ -117,10 +117,18 @@ def _contour(
 ) -> tuple[Floats, NDArray[np.int64]]:
     index, _, mixed, _, _ = crossings
     level = float(values.dtype.type(level))
+    corner_points, first_slope = np.empty(0, np.uint64), np.empty(0, np.int64)
+    exact = np.empty((0, 3), values.dtype)
     if gradients is None:
-        slopes = np.empty((0, 3), values.dtype)
+        corner_points = np.empty(index.words, np.uint64)
+        each_chunk(lambda _, a, z: mark_corners(index, mixed, corner_points, a, z), index, threads)
+        first_slope = exclusive_sum(np.bitwise_count(corner_points).astype(np.int64))
+        slopes = np.empty((int(first_slope[-1]), 3), values.dtype)
+        each_chunk(
+            lambda _, a, z: write_slopes(index, values, corner_points, first_slope, slopes, a, z), index, threads
+        )
     else:
-        slopes = np.ascontiguousarray(gradients.reshape(-1, 3) * np.array(spacing), dtype=values.dtype)
+        slopes = exact = np.ascontiguousarray(gradients.reshape(-1, 3) * np.array(spacing), dtype=values.dtype)
         if len(slopes) != len(values):
             raise ValueError(f"gradients must be one row of 3 a lattice point, not {gradients.shape}")
     dual = dual_cells(crossings, placement.manifold, threads)
@@ -130,14 +138,15 @@ def _contour(
     margin = (placement.margin if gradients is not None else 0.0) if placement.clamp else np.inf
 
     def place(_: int, start: int, stop: int) -> None:
+        planes = (values, slopes, corner_points, first_slope)
         settings = (level, placement.regularisation, margin, placement.reach)
-        place_vertices(index, mixed, *dual, cases, values, slopes, *settings, vertices, start, stop)
+        place_vertices(index, mixed, *dual, cases, *planes, *settings, vertices, start, stop)
 
     each_chunk(place, index, threads)
     quads = dual_quads(crossings, dual, threads)
     faces = np.empty((2 * len(quads.corners), 3), np.int64)
     run_chunks(
-        lambda span: _split(index, values, slopes, level, quads, vertices, faces, *span),
+        lambda span: _split(index, values, exact, level, quads, vertices, faces, *span),
         spans(len(quads.corners), QUADS_PER_CHUNK),
         threads,
     )

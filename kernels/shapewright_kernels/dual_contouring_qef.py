@@ -23,9 +23,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, locate, lowest_bit, row_of, word_at
+from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of, word_at
 from .marching_cubes_cases import Cases
-from .marching_cubes_crossings import Floats, column_words
+from .marching_cubes_crossings import Floats, behind_words, cell_words, column_words
 
 ITERATIONS = 8
 """Steps of the iterated Tikhonov solve."""
@@ -36,13 +36,62 @@ SWEEPS = 30
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _finite_value(index: LatticeIndex, values: Floats, x: Integer, y: Integer, z: Integer) -> float:
-    """Value of a lattice point of sample 0; NaN where it does not exist."""
-    word = word_at(index, np.int64(0), x, y, z >> 6)
-    if z < 0 or word < 0 or z >= index.shape[3] or (index.present[word] >> np.uint64(z & 63)) & np.uint64(1) == 0:
+def mark_corners(index: LatticeIndex, mixed: Words, corners: Words, start: Integer, stop: Integer) -> None:
+    """Lattice points that are corners of mixed cells."""
+    words, cells = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64)
+    for word in range(start, stop):
+        behind_words(index, word, words)
+        cell_words(mixed, words, cells)
+        found = np.uint64(0)
+        for column in range(4):
+            found |= cells[column, 0] | cells[column, 1]
+        corners[word] = found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _value(index: LatticeIndex, values: Floats, word: Integer, bit: Integer) -> float:
+    """Value of a lattice point; NaN where it does not exist or is not finite."""
+    if word < 0 or (index.present[word] >> np.uint64(bit)) & np.uint64(1) == 0:
         return np.nan
-    value = np.float64(values[row_of(index, word, z & 63)])
+    value = np.float64(values[row_of(index, word, bit)])
     return value if value - value == 0 else np.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def write_slopes(
+    index: LatticeIndex,
+    values: Floats,
+    corners: Words,
+    first: NDArray[np.int64],
+    slopes: Floats,
+    start: Integer,
+    stop: Integer,
+) -> None:
+    """Differences of the values at the points ``corners``, in their order."""
+    near = np.empty((2, 3), np.int64)
+    for word in range(start, stop):
+        points = corners[word]
+        if points == 0:
+            continue
+        b, x, y, segment = locate(index, word)
+        for side in range(2):
+            step = 2 * side - 1
+            near[side, 0] = word_at(index, b, x + step, y, segment)
+            near[side, 1] = word_at(index, b, x, y + step, segment)
+            near[side, 2] = word_at(index, b, x, y, segment + step)
+        row = first[word]
+        while points != 0:
+            bit = lowest_bit(points)
+            points &= points - np.uint64(1)
+            own = _value(index, values, word, bit)
+            for axis in range(2):
+                under = _value(index, values, near[0, axis], bit)
+                above = _value(index, values, near[1, axis], bit)
+                slopes[row, axis] = _difference(under, own, above)
+            under = _value(index, values, word if bit > 0 else near[0, 2], (bit - 1) & 63)
+            above = _value(index, values, word if bit < 63 else near[1, 2], (bit + 1) & 63)
+            slopes[row, 2] = _difference(under, own, above)
+            row += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -119,7 +168,9 @@ def place_vertices(
     merged: bool,
     cases: Cases,
     values: Floats,
-    gradients: Floats,
+    slopes: Floats,
+    corner_points: Words,
+    first_slope: NDArray[np.int64],
     level: float,
     regularisation: float,
     margin: float,
@@ -130,9 +181,10 @@ def place_vertices(
 ) -> None:
     """Write the vertices of the cells of words ``start..stop``, in lattice units.
 
-    ``gradients`` ``(N, 3)`` are per cell (times the spacing), or ``(0, 3)``: differences of the values are used.
+    ``slopes`` are gradients per cell (times the spacing): exact ones by row of the index, or those of
+    :func:`write_slopes`, whose place is known from ``corner_points`` and ``first_slope`` (else both empty).
     """
-    given = gradients.shape[0] > 0
+    given = corner_points.size == 0
     words = np.empty((4, 2), np.int64)
     s, g = np.empty(8), np.empty((8, 3))
     a, b, x = np.empty(6), np.empty(3), np.empty(3)
@@ -154,17 +206,11 @@ def place_vertices(
                 place = bit + (corner & 1)
                 row = row_of(index, words[corner >> 1, place >> 6], place & 63)
                 s[corner] = np.float64(values[row]) - level
-                px, py, pz = base_x + (corner >> 2), base_y + (corner >> 1 & 1), base_z + (corner & 1)
-                if given:
-                    for axis in range(3):
-                        g[corner, axis] = gradients[row, axis]
-                else:
-                    own = s[corner] + level
-                    for axis in range(3):
-                        dx, dy, dz = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
-                        under = _finite_value(index, values, px - dx, py - dy, pz - dz)
-                        above = _finite_value(index, values, px + dx, py + dy, pz + dz)
-                        g[corner, axis] = _difference(under, own, above)
+                if corner_points.size > 0:
+                    at = words[corner >> 1, place >> 6]
+                    row = first_slope[at] + popcount(corner_points[at] & below(place & 63))
+                for axis in range(3):
+                    g[corner, axis] = slopes[row, axis]
             loops = 1 if merged else cases.loop_count[pattern[cell]]
             for loop in range(loops):
                 count = 0

@@ -69,7 +69,7 @@ def each_chunk(work: Callable[..., Any], index: LatticeIndex, threads: int | Non
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _dense_signs(
-    values: Floats, level: float, index: LatticeIndex, inside: Words, start: Integer, stop: Integer
+    values: Floats, level: np.floating[Any], index: LatticeIndex, inside: Words, start: Integer, stop: Integer
 ) -> None:
     segments = segments_of(index)
     depth = index.shape[3]
@@ -145,7 +145,7 @@ def column_words(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def raised(bits: Words, own: Integer, above: Integer) -> np.uint64:
+def raised(bits: Words, own: Integer, above: Integer) -> Any:
     """Bits of the points one above along z, at the places of a word (*compiled*)."""
     low = bits[own] >> np.uint64(1) if own >= 0 else np.uint64(0)
     if above >= 0:
