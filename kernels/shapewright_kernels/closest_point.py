@@ -25,6 +25,8 @@ FLAT = 1e-14
 TIE = 1e-13
 """Distances that differ by less than this, relative to themselves plus the largest coordinate, are equal. Where the
 closest point lies on an edge, several faces are closest, and which one is told must not depend on the last bit."""
+SAME_COSINE = 1e-9
+"""Cosines that differ by less than this are equal when faces are told apart by normal."""
 
 
 class ClosestPointIndex:
@@ -33,6 +35,7 @@ class ClosestPointIndex:
     Args:
         vertices: ``(V, 3)`` floats, finite where a face uses them.
         faces: ``(F, 3)`` integers into ``vertices``, ``F`` at least 1; degenerate faces are allowed.
+        normals: ``(F, 3)`` unit normals, for queries that choose by normal among equally far faces.
     Raises:
         ValueError: there is no face, or a face has a non-finite corner.
 
@@ -42,7 +45,7 @@ class ClosestPointIndex:
     ([2.0, 5.0], [0, 0], [[0.25, 0.25, 0.0], [1.0, 0.0, 0.0]])
     """
 
-    def __init__(self, vertices: ArrayLike, faces: ArrayLike) -> None:
+    def __init__(self, vertices: ArrayLike, faces: ArrayLike, normals: Floats | None = None) -> None:
         points = np.ascontiguousarray(vertices, dtype=np.float64).reshape(-1, 3)
         corners = np.ascontiguousarray(faces, dtype=np.int64).reshape(-1, 3)
         if len(corners) == 0:
@@ -51,23 +54,34 @@ class ClosestPointIndex:
         self.tree = build_bvh(triangles.min(axis=1), triangles.max(axis=1))
         self._scale = float(np.abs(triangles).max())
         self._frames = _plane_frames(triangles[self.tree.order])
+        self._normals = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals[self.tree.order])
 
     def query(
-        self, points: ArrayLike, *, limit: float = np.inf, threads: int | None = None
+        self,
+        points: ArrayLike,
+        *,
+        normals: Floats | None = None,
+        limit: float = np.inf,
+        threads: int | None = None,
     ) -> tuple[Floats, Ints, Floats]:
         """Closest point of the mesh for each of ``points`` ``(Q, 3)``.
 
         Args:
             points: finite positions in the units of the mesh.
+            normals: ``(Q, 3)`` unit normals; of equally far faces the one with the most parallel normal is told, and of
+                two sheets with opposite normals the one that faces the same way. Needs the index to have normals.
             limit: look no further than this; a point without a face within the limit gets distance ``inf``, face
                 ``-1`` and a closest point of NaN.
             threads: as in :func:`~shapewright_kernels.threads.run_chunks`; does not change the result.
         Returns:
-            distances ``(Q,)`` float64, face ids ``(Q,)`` int64 (the smallest id where faces are equally far), closest
-            points ``(Q, 3)`` float64. Faces whose distances differ by rounding only (:data:`TIE`) are equally far.
+            distances ``(Q,)`` float64, face ids ``(Q,)`` int64, closest points ``(Q, 3)`` float64. Of faces that are
+            equally far up to rounding (:data:`TIE`) and equally good by ``normals``, the smallest id is told.
         Raises:
-            ValueError: a query is not finite.
+            ValueError: a query is not finite, or ``normals`` were given to an index without any.
         """
+        if normals is not None and len(self._normals) == 0:
+            raise ValueError("build the index with normals to choose by normal")
+        wanted = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals, dtype=np.float64)
         queries = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
         if not np.isfinite(queries).all():
             raise ValueError("queries must be finite")
@@ -80,7 +94,7 @@ class ClosestPointIndex:
         def work(span: tuple[int, int]) -> None:
             _query(
                 queries, order, *span, tree.boxes, tree.first, tree.size, tree.order, self._frames, limit * limit,
-                self._scale, distances, faces, closest,
+                self._scale, wanted, self._normals, distances, faces, closest,
             )  # fmt: skip
 
         run_chunks(work, spans(len(queries), CHUNK), threads)
@@ -230,9 +244,21 @@ def _tie_window(squared: float, scale: float) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _better_normal(wanted: Floats, candidate: Floats, holder: Floats, earlier: bool) -> bool:
+    new = wanted[0] * candidate[0] + wanted[1] * candidate[1] + wanted[2] * candidate[2]
+    old = wanted[0] * holder[0] + wanted[1] * holder[1] + wanted[2] * holder[2]
+    if abs(abs(new) - abs(old)) > SAME_COSINE:
+        return abs(new) > abs(old)
+    if abs(new - old) > SAME_COSINE:
+        return new > old
+    return earlier
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _query(
     points: Floats, rows: Ints, start: int, stop: int, boxes: Floats, first: Ints, size: Ints, ids: Ints,
-    frames: Floats, limit: float, scale: float, distances: Floats, faces: Ints, closest: Floats,
+    frames: Floats, limit: float, scale: float, wanted: Floats, normals: Floats,
+    distances: Floats, faces: Ints, closest: Floats,
 ) -> None:  # fmt: skip
     stack = np.empty(STACK, np.int64)
     stack_distance = np.empty(STACK)
@@ -275,7 +301,14 @@ def _query(
                 distance = _squared_distance(frames, item, x, y, z)
                 if distance > window or distance > limit:
                     continue
-                if found < 0 or _tie_window(distance, scale) < best or ids[item] < ids[found]:
+                if found < 0 or _tie_window(distance, scale) < best:
+                    found = item
+                elif len(wanted) == 0:
+                    if ids[item] < ids[found]:
+                        found = item
+                elif item != found and _better_normal(
+                    wanted[row], normals[item], normals[found], ids[item] < ids[found]
+                ):
                     found = item
                 if distance < best:
                     best = distance

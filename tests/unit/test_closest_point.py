@@ -164,3 +164,18 @@ def test_face_at_a_shared_edge_does_not_depend_on_rounding() -> None:
     for matrix, shift in ((np.eye(3), 0.0), (turn, 0.0), (np.eye(3), 7.3), (1e-6 * turn, 0.0)):
         index = ClosestPointIndex(roof @ matrix + shift, faces)
         assert (index.query(above @ matrix + shift)[1] == 0).all()
+
+
+def test_touching_sheets_are_told_apart_by_normal() -> None:
+    """Two coincident squares with other diagonals and opposite normals, as where two solids touch."""
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+    normals = np.array([[0.0, 0, 1]] * 2 + [[0.0, 0, -1]] * 2)
+    index = ClosestPointIndex(vertices, faces, normals)
+    points = np.random.default_rng(7).uniform(-0.2, 1.2, (500, 3)) * [1, 1, 0.1]
+    for side, expected in ((1.0, [0, 1]), (-1.0, [2, 3])):
+        distances, ids, _ = index.query(points, normals=np.tile([0.0, 0.0, side], (500, 1)))
+        assert np.isin(ids, expected).all()
+        np.testing.assert_allclose(distances, index.query(points)[0], atol=1e-15)
+    with pytest.raises(ValueError, match="build the index with normals"):
+        ClosestPointIndex(vertices, faces).query(points, normals=np.tile([0.0, 0.0, 1.0], (500, 1)))

@@ -76,8 +76,13 @@ def measure(metric: type[Any], predicted: Mesh, reference: Mesh, samples: int | 
     return {protocol.split("@20k")[0].split("@2k")[0]: value for protocol, value in values.items()}
 
 
+_OTHER_DIAGONALS = Mesh(box().vertices * torch.tensor([-1, 1, 1]) + torch.tensor([1, 0, 0]), box().faces.flip(1))
+TOUCHING = joined(box(), _OTHER_DIAGONALS)
+"""Two cubes that share a wall, cut along different diagonals: coincident sheets with opposite normals."""
+
+
 # --- the self-checks of 5.7 -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("reference", [icosphere(3), square(), joined(icosphere(2), icosphere(2, 0.3))])
+@pytest.mark.parametrize("reference", [icosphere(3), square(), joined(icosphere(2), icosphere(2, 0.3)), TOUCHING])
 def test_a_mesh_against_itself_is_perfect(reference: Mesh) -> None:
     values = measure(distances.Chamfer, reference, reference) | measure(distances.Hausdorff, reference, reference)
     assert len(values) == 7

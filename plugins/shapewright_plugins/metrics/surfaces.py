@@ -75,7 +75,7 @@ def surface(pair: MeshPair, role: Role) -> Surface:
             what = "the result" if role == "predicted" else "the reference"
             raise MeshError(f"{what} has no face with an area, so nothing can be measured; count it as failed")
         rows = np.arange(3 * len(faces.corners)).reshape(-1, 3)
-        return Surface(faces, ClosestPointIndex(faces.corners.reshape(-1, 3), rows))
+        return Surface(faces, ClosestPointIndex(faces.corners.reshape(-1, 3), rows, faces.normals))
 
     return pair.shared(f"{home}/surface", compute)
 
@@ -107,8 +107,10 @@ def mesh_distances(pair: MeshPair, count: int) -> MeshDistances:
     """Point-to-mesh distances both ways, with ``count`` samples each."""
 
     def compute() -> MeshDistances:
-        comp, comp_faces, _ = surface(pair, "predicted").search.query(samples(pair, "reference", count).points)
-        acc, acc_faces, _ = surface(pair, "reference").search.query(samples(pair, "predicted", count).points)
+        reference, predicted = surface(pair, "reference"), surface(pair, "predicted")
+        known, found = samples(pair, "reference", count), samples(pair, "predicted", count)
+        comp, comp_faces, _ = predicted.search.query(known.points, normals=reference.faces.normals[known.faces])
+        acc, acc_faces, _ = reference.search.query(found.points, normals=predicted.faces.normals[found.faces])
         return MeshDistances(comp, comp_faces, acc, acc_faces)
 
     return pair.shared(f"mesh-distances/{count}", compute)
