@@ -35,15 +35,21 @@ def read_gltf(path: Path) -> Polygons:
         if not isinstance(part, trimesh.Trimesh) or not len(part.faces):
             continue
         local = np.asarray(part.vertices, np.float64)
+        triangles = np.asarray(part.faces, np.int64)
+        valid = (triangles >= 0) & (triangles < len(local))
+        # Parts may share one table of vertices: each takes the rows it uses. An index past the table must not reach
+        # into the next part; it becomes -1, out of range for good.
+        own = np.zeros(len(local), bool)
+        own[triangles[valid]] = True
+        row = np.cumsum(own) - 1 + start
+        placed = np.where(valid, row[np.where(valid, triangles, 0)], -1)
+        local = local[own]
         with np.errstate(invalid="ignore", over="ignore"):
             vertices.append(local @ matrix[:3, :3].T + matrix[:3, 3])
-        triangles = np.asarray(part.faces, np.int64)
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
-        # Indices past the part's own vertices must not reach into the next part: they are sent out of range for good.
-        valid = (triangles >= 0) & (triangles < len(local))
-        faces.append(np.where(valid, triangles + start, -1)[:, :: -1 if mirrored else 1])
+        faces.append(placed[:, ::-1] if mirrored else placed)
         has_colors = part.visual.kind == "vertex"
-        colors.append(np.asarray(part.visual.vertex_colors, np.float64) / 255.0 if has_colors else None)
+        colors.append(np.asarray(part.visual.vertex_colors, np.float64)[own] / 255.0 if has_colors else None)
         start += len(local)
     if not faces:
         return Polygons(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -169,17 +170,22 @@ def _binary_element(file: BinaryIO, element: _Element, order: str) -> tuple[_Sca
     if not element.properties:
         return {}, {}
     begin = file.tell()
+    remaining = os.fstat(file.fileno()).st_size - begin
     lengths = [int(count) for count in _row_lengths(file, element, order)]
     file.seek(begin)
-    table = np.fromfile(file, _row_type(element, order, lengths), element.count)
-    uniform = all((table[f"{prop.name} count"] == n).all() for prop, n in zip(element.lists, lengths, strict=True))
-    if uniform:
-        if len(table) < element.count:
-            raise _truncated(element, len(table))
-        scalars = {prop.name: table[prop.name] for prop in element.properties if not prop.count_kind}
-        lists = {prop.name: (table[f"{prop.name} count"], table[prop.name].reshape(-1)) for prop in element.lists}
-        return scalars, lists
-    file.seek(begin)
+    values = sum(length * int(prop.kind[1]) for prop, length in zip(element.lists, lengths, strict=True))
+    # Rows as long as the first one must fit into the file, else their lengths differ (or the count is a lie).
+    if values * element.count <= remaining:
+        kind = _row_type(element, order, lengths)
+        if kind.itemsize * element.count <= remaining:
+            table = np.fromfile(file, kind, element.count)
+            same = zip(element.lists, lengths, strict=True)
+            if all((table[f"{prop.name} count"] == length).all() for prop, length in same):
+                scalars = {prop.name: table[prop.name] for prop in element.properties if not prop.count_kind}
+                return scalars, {
+                    prop.name: (table[f"{prop.name} count"], table[prop.name].reshape(-1)) for prop in element.lists
+                }
+            file.seek(begin)
     return _mixed_rows(file, element, order)
 
 

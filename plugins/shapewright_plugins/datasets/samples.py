@@ -17,7 +17,7 @@ from shapewright.states import Mesh
 def split_of(id: str) -> str:
     """``train`` (80 %), ``val`` (10 %) or ``test`` (10 %) by the hash of the id, so that it never changes.
 
-    >>> split_of("000"), split_of("004")
+    >>> split_of("000"), split_of("061")
     ('train', 'test')
     """
     share = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64

@@ -211,10 +211,11 @@ def to_manifold(shape: Triangles) -> Any:
     """The shape as a solid of manifold3d."""
     from manifold3d import Manifold, Mesh64
 
-    return Manifold(Mesh64(shape.vertices, shape.faces.astype(np.uint64)))
+    return Manifold(Mesh64(np.ascontiguousarray(shape.vertices), np.ascontiguousarray(shape.faces, np.uint64)))
 
 
 def from_manifold(solid: Any) -> Triangles:
     """The surface of a solid of manifold3d, in float64."""
     mesh = solid.to_mesh64()
-    return Triangles(np.asarray(mesh.vert_properties, np.float64)[:, :3], np.asarray(mesh.tri_verts).astype(np.int64))
+    # Copies, because the library hands out views that may not be written to (and does not take such views back).
+    return Triangles(np.array(mesh.vert_properties[:, :3], np.float64), np.array(mesh.tri_verts, np.int64))
