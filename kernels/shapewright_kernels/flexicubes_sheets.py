@@ -31,6 +31,8 @@ class Sheets:
     """``(F,)`` faces whose given winding disagrees with their sheet."""
     normals: Pseudonormals
     """By feature, of the sheet each face belongs to."""
+    border: Ints
+    """``(B, 2)`` vertices of edges that have one face."""
     seams: int
     """Edges at which a sheet disagrees with itself: more than 0 means that it cannot be oriented."""
 
@@ -142,4 +144,5 @@ def oriented_sheets(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance
     by_edge[first[agree]] = fused
     by_edge[second[agree]] = fused
     features = Pseudonormals(triangles, normals, _unit(by_edge.reshape(-1, 3, 3)), _unit(fans)[parent].reshape(-1, 3, 3))
-    return Sheets(positions, corners, flip, features, int((~agree).sum()))
+    border = topology.edges[topology.boundary]
+    return Sheets(positions, corners, flip, features, border, int((~agree).sum()))

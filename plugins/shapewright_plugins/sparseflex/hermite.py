@@ -45,10 +45,11 @@ def fitted_weights(
     gamma = gamma[:, 0]
     if len(found.voxels) == 0:
         return deform, alpha, beta, gamma
-    crossing, points, normals = _crossings(found.ends, magnitudes, cubes, voxels, steps, hits, sheets, index)
+    crossing, edges, points, normals = _crossings(found.ends, magnitudes, cubes, voxels, steps, hits, sheets, index)
     targets = hermite_targets(found, voxels, crossing, points, normals)
     origin = voxels[found.voxels[found.dual_voxel]]
     _settle(targets, origin, index)
+    _snap_to_border(targets, origin, _rim(found, edges, steps), sheets)
     alpha[found.voxels], beta[found.voxels], moved, residuals = fit_weights(found, cubes, magnitudes, targets)
     deform = np.arctanh(2 * moved)[cubes].reshape(-1, 24)
     gamma[found.voxels] = _diagonals(found, targets + residuals + origin, index)
@@ -71,6 +72,26 @@ def _settle(targets: Floats, origin: NDArray[np.int32], index: ClosestPointIndex
     targets[known[within]] = onto[within]
 
 
+def _rim(found: Topology, edges: Ints, steps: Ints) -> Bools:
+    """Dual vertices ``(D,)`` next to a crossed lattice edge that makes no face: the surface ends there."""
+    low, high = found.quad_ends.min(axis=1), found.quad_ends.max(axis=1)
+    made = np.zeros(steps.size, bool)
+    made[3 * low + (steps[low] == high[:, None]).argmax(axis=1)] = True
+    return np.logical_or.reduceat(~made[edges], found.dual_start[:-1])
+
+
+def _snap_to_border(targets: Floats, origin: NDArray[np.int32], rim: Bools, sheets: Sheets) -> None:
+    """Put rim targets on the mesh's border, in place, where it passes through their voxel; else rims would be stairs."""
+    rim &= ~np.isnan(targets[:, 0])
+    if len(sheets.border) == 0 or not rim.any():
+        return
+    segments = sheets.border[:, [0, 1, 1]]  # the index takes a triangle without area for its longest edge
+    _, _, onto = ClosestPointIndex(sheets.vertices, segments).query(targets[rim] + origin[rim])
+    onto -= origin[rim]
+    within = ((onto >= 0) & (onto <= 1)).all(axis=1)
+    targets[np.flatnonzero(rim)[within]] = onto[within]
+
+
 def _diagonals(found: Topology, vertices: Floats, index: ClosestPointIndex) -> Floats:
     """Raw gamma ``(S,)`` by comparing how far the middles of both diagonals of each bent quad are from the surface."""
     middles = [(vertices[found.quads[:, k]] + vertices[found.quads[:, k + 2]]) / 2 for k in (0, 1)]
@@ -90,8 +111,9 @@ def _crossings(
     hits: Hits,
     sheets: Sheets,
     index: ClosestPointIndex,
-) -> tuple[Ints, Floats, Floats]:
-    """Row of each incidence in a list of surface points with normals: exact hits, then projections where none is."""
+) -> tuple[Ints, Ints, Floats, Floats]:
+    """Row of each incidence in a list of surface points with normals: exact hits, then projections where none is; the
+    number of each incidence's lattice edge; the list."""
     corners = np.zeros((len(magnitudes), 3))
     offsets = np.array([[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)])
     for c in range(8):
@@ -108,4 +130,4 @@ def _crossings(
     zero[np.arange(len(bare)), axis] += magnitudes[low] / (magnitudes[low] + magnitudes[steps[low, axis]])
     distances, faces, closest = index.query(zero)
     crossing[missing] = np.where(distances[at] <= _FAR, len(points) + at, -1)
-    return crossing, np.concatenate([points, closest]), np.concatenate([normals, sheets.normals.faces[faces]])
+    return crossing, edges, np.concatenate([points, closest]), np.concatenate([normals, sheets.normals.faces[faces]])
