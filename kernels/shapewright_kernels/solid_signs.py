@@ -15,6 +15,7 @@ from .orientation import consistent_orientation
 from .topology import merge_vertices
 from .triangles import face_normals
 from .winding import WindingIndex, build_winding_index
+from .winding_bricks import lattice_windings
 from .winding_columns import column_windings
 
 ON_SURFACE = 1e-12
@@ -44,7 +45,7 @@ class SolidSigns:
     Where neighbouring faces disagree in winding, the winding is repaired first
     (:func:`~shapewright_kernels.orientation.consistent_orientation`). The winding number is then exact on meshes
     without open edges, by ray crossings; on open ones it is that of the mesh closed by caps (an integer, exact) less
-    that of the caps (by multipoles, to 0.003; see :mod:`.mesh_closing`). Turning all faces over changes nothing.
+    that of the caps (by multipoles, to 0.005; see :mod:`.mesh_closing`). Turning all faces over changes nothing.
 
     Args:
         vertices: ``(V, 3)`` finite floats. faces: ``(F, 3)`` integers, at least one.
@@ -91,12 +92,12 @@ class SolidSigns:
         if at.any():
             result[at] = self._surface_index.query(lattice.points(coords[at]), threads=threads)
         if 2 * self._closed.open_edges > len(self.faces):  # a soup: caps would cost more than the faces themselves
-            result[~at] = self._surface_index.query(lattice.points(coords[~at]), threads=threads)
+            result[~at] = lattice_windings(self._surface_index, coords[~at], lattice, threads)
             return result
         off = coords if not at.any() else coords[~at]
         numbers = column_windings(off, self._closed.vertices, self._closed.faces, lattice, threads).astype(np.float64)
         if self._closed.open_edges:
-            numbers -= self._cap_index.query(lattice.points(off), threads=threads)
+            numbers -= lattice_windings(self._cap_index, off, lattice, threads)
         result[~at] = numbers
         return result
 

@@ -18,6 +18,8 @@ from .triangles import solid_angle
 
 LEAF = 8
 """Triangles in a leaf."""
+STACK = 64
+"""Nodes on the way down: the tree is balanced, so its depth is at most the logarithm of the number of triangles."""
 CHUNK = 4096
 """Query points in one piece of work."""
 ACCURACY = 2.5
@@ -172,7 +174,8 @@ def _packed(zeroth: Floats, first: Floats, second: Floats) -> Floats:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _triangle(corners: Floats, face: int, px: float, py: float, pz: float) -> float:
+def angle_of(corners: Floats, face: int, px: float, py: float, pz: float) -> float:
+    """Solid angle of one triangle from ``p``."""
     return solid_angle(
         corners[face, 0, 0] - px, corners[face, 0, 1] - py, corners[face, 0, 2] - pz,
         corners[face, 1, 0] - px, corners[face, 1, 1] - py, corners[face, 1, 2] - pz,
@@ -185,8 +188,56 @@ def _exact(points: Floats, corners: Floats, result: Floats) -> None:
     for index in range(len(points)):
         total = 0.0
         for face in range(len(corners)):
-            total += _triangle(corners, face, points[index, 0], points[index, 1], points[index, 2])
+            total += angle_of(corners, face, points[index, 0], points[index, 1], points[index, 2])
         result[index] = total / (4.0 * pi)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def winding_at(
+    px: float,
+    py: float,
+    pz: float,
+    corners: Floats,
+    starts: Ints,
+    centres: Floats,
+    radii: Floats,
+    moments: Floats,
+    square: float,
+    stack: Ints,
+) -> float:
+    """Winding number at one point by the arrays of a :class:`WindingIndex`; ``square`` is the accuracy squared."""
+    inner = len(centres) // 2
+    total = 0.0
+    stack[0] = 0
+    top = 1
+    while top > 0:
+        top -= 1
+        node = stack[top]
+        x, y, z = centres[node, 0] - px, centres[node, 1] - py, centres[node, 2] - pz
+        rr = x * x + y * y + z * z
+        if rr > square * radii[node] * radii[node]:
+            m = moments[node]
+            i2 = 1.0 / rr
+            i3 = i2 / sqrt(rr)
+            i5 = i3 * i2
+            quadratic = m[4] * x * x + m[5] * y * y + m[6] * z * z + m[7] * x * y + m[8] * x * z + m[9] * y * z
+            cubic = (
+                x * x * (m[13] * x + m[16] * y + m[17] * z)
+                + y * y * (m[14] * y + m[18] * x + m[19] * z)
+                + z * z * (m[15] * z + m[20] * x + m[21] * y)
+                + m[22] * x * y * z
+            )
+            total += i3 * (m[0] * x + m[1] * y + m[2] * z + m[3])
+            total -= 3.0 * i5 * (quadratic + 0.5 * (m[10] * x + m[11] * y + m[12] * z))
+            total += 7.5 * i5 * i2 * cubic
+        elif node >= inner:
+            for face in range(starts[node - inner], starts[node - inner + 1]):
+                total += angle_of(corners, face, px, py, pz)
+        else:
+            stack[top] = 2 * node + 1
+            stack[top + 1] = 2 * node + 2
+            top += 2
+    return total / (4.0 * pi)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -200,38 +251,9 @@ def _walk(
     square: float,
     result: Floats,
 ) -> None:
-    stack = np.empty(64, np.int64)
-    inner = len(centres) // 2
+    stack = np.empty(STACK, np.int64)
     for index in range(len(points)):
-        px, py, pz = points[index, 0], points[index, 1], points[index, 2]
-        total = 0.0
-        stack[0] = 0
-        top = 1
-        while top > 0:
-            top -= 1
-            node = stack[top]
-            x, y, z = centres[node, 0] - px, centres[node, 1] - py, centres[node, 2] - pz
-            rr = x * x + y * y + z * z
-            if rr > square * radii[node] * radii[node]:
-                m = moments[node]
-                i2 = 1.0 / rr
-                i3 = i2 / sqrt(rr)
-                i5 = i3 * i2
-                quadratic = m[4] * x * x + m[5] * y * y + m[6] * z * z + m[7] * x * y + m[8] * x * z + m[9] * y * z
-                cubic = (
-                    x * x * (m[13] * x + m[16] * y + m[17] * z)
-                    + y * y * (m[14] * y + m[18] * x + m[19] * z)
-                    + z * z * (m[15] * z + m[20] * x + m[21] * y)
-                    + m[22] * x * y * z
-                )
-                total += i3 * (m[0] * x + m[1] * y + m[2] * z + m[3])
-                total -= 3.0 * i5 * (quadratic + 0.5 * (m[10] * x + m[11] * y + m[12] * z))
-                total += 7.5 * i5 * i2 * cubic
-            elif node >= inner:
-                for face in range(starts[node - inner], starts[node - inner + 1]):
-                    total += _triangle(corners, face, px, py, pz)
-            else:
-                stack[top] = 2 * node + 1
-                stack[top + 1] = 2 * node + 2
-                top += 2
-        result[index] = total / (4.0 * pi)
+        result[index] = winding_at(
+            points[index, 0], points[index, 1], points[index, 2],
+            corners, starts, centres, radii, moments, square, stack,
+        )  # fmt: skip

@@ -42,6 +42,14 @@ def signed(
     return near, np.where(signs.inside(windings, near.distances), -1.0, 1.0) * near.distances
 
 
+def decided(vertices: np.ndarray, faces: np.ndarray, near: NarrowBand, lattice: Lattice) -> np.ndarray:
+    """Signs that do not hang by less than the error of the winding number, which open meshes have."""
+    signs = SolidSigns(vertices, faces)
+    if not signs.report.open_edges:
+        return np.ones(len(near.coords), bool)
+    return np.abs(np.abs(signs.windings(near.coords, near.distances, lattice)) - 0.5) > 0.01
+
+
 seeds = st.integers(0, 10_000)
 
 
@@ -54,7 +62,8 @@ def test_order_of_faces_changes_nothing_but_ties(seed: int) -> None:
     (one, first), (two, second) = signed(vertices, faces, lattice), signed(vertices, faces[order], lattice)
     assert np.array_equal(one.coords, two.coords)
     assert np.array_equal(one.distances, two.distances)
-    np.testing.assert_array_equal(first, second)
+    clear = decided(vertices, faces, one, lattice)
+    np.testing.assert_array_equal(first[clear], second[clear])
     moved = order[two.faces] != one.faces
     assert np.array_equal(one.distances[moved], two.distances[moved])
 
@@ -79,7 +88,8 @@ def test_shifting_by_whole_cells_commutes(seed: int, shift: tuple[int, int, int]
     near, values = signed(vertices, faces, lattice)
     moved, moved_values = signed(vertices + np.array(shift) / 16, faces, lattice)
     assert np.array_equal(near.coords + shift, moved.coords)
-    np.testing.assert_allclose(moved_values, values, atol=1e-13)
+    clear = decided(vertices, faces, near, lattice)
+    np.testing.assert_allclose(moved_values[clear], values[clear], atol=1e-13)
 
 
 @EXAMPLES
@@ -91,10 +101,7 @@ def test_permuting_the_axes_commutes(seed: int, axes: tuple[int, int, int]) -> N
     turned, turned_values = signed(vertices[:, axes], faces, lattice)
     back = np.lexsort(near.coords[:, axes[::-1]].T)
     assert np.array_equal(near.coords[back][:, axes], turned.coords)
-    clear = np.ones(len(values), bool)
-    signs = SolidSigns(vertices, faces)
-    if signs.report.open_edges:  # multipoles see another tree; only signs that hang by less than their error may differ
-        clear = np.abs(np.abs(signs.windings(near.coords, near.distances, lattice)) - 0.5)[back] > 0.01
+    clear = decided(vertices, faces, near, lattice)[back]
     np.testing.assert_allclose(turned_values[clear], values[back][clear], atol=1e-12)
 
 
@@ -106,7 +113,8 @@ def test_cropping_the_lattice_crops_the_field(seed: int, low: tuple[int, int, in
     part, part_values = signed(vertices, faces, Lattice(-0.5 + np.array(low) / 16, 1 / 16, 8))
     kept = ((whole.coords >= low) & (whole.coords <= np.array(low) + 8)).all(axis=1)
     assert np.array_equal(whole.coords[kept] - low, part.coords)
-    np.testing.assert_allclose(part_values, values[kept], atol=1e-13)
+    clear = decided(vertices, faces, whole, Lattice(-0.5, 1 / 16, 16))[kept]
+    np.testing.assert_allclose(part_values[clear], values[kept][clear], atol=1e-13)
 
 
 @EXAMPLES

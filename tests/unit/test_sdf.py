@@ -182,6 +182,17 @@ def test_dense_grid_equals_the_band_bit_for_bit() -> None:
         assert (dense.values[outside_band].abs() > 1.75 * dense.spacing[0]).all()
 
 
+def test_dense_grid_equals_the_band_on_open_meshes_too() -> None:
+    ball = trimesh.creation.icosphere(3, 0.5)
+    kept = ball.faces[ball.triangles_center[:, 1] < 0.2]
+    mesh = Mesh(torch.tensor(np.array(ball.vertices)), torch.tensor(np.array(kept)))
+    with pytest.warns(OpenSurfaceWarning):
+        sparse, dense = convert(mesh, resolution=40), convert_grid(mesh, resolution=40)
+    x, y, z = sparse.values.coords[:, 1:].long().T
+    assert torch.equal(dense.values[x, y, z], sparse.values.feats[:, 0])
+    assert (dense.values < 0).sum() > 1000
+
+
 def test_gradients_are_the_exact_unit_gradients_of_a_box() -> None:
     field = convert(mesh_of(box(0.5)), resolution=18, band=3, gradients=True)
     points = positions(field)

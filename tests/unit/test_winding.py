@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from shapewright_kernels.winding import winding_numbers
+from shapewright_kernels.narrow_band import Lattice
+from shapewright_kernels.winding import build_winding_index, winding_numbers
+from shapewright_kernels.winding_bricks import lattice_windings
 
 CUBE_VERTICES = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 CUBE_FACES = np.array(
@@ -84,3 +86,29 @@ def test_thread_count_does_not_change_a_bit() -> None:
 def test_accuracy_below_the_converging_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"at least 1\.5"):
         winding_numbers(np.zeros((1, 3)), CUBE_VERTICES, CUBE_FACES, accuracy=0.5)
+
+
+@pytest.mark.parametrize("resolution", [20, 100])
+def test_bricks_reproduce_the_exact_winding_number_of_open_surfaces(resolution: int) -> None:
+    rng = np.random.default_rng(7)
+    vertices = rng.uniform(-0.5, 0.5, (60, 3))
+    faces = np.arange(60).reshape(-1, 3)  # large loose triangles: near ones and far ones in every brick
+    lattice = Lattice(-0.5, 1 / resolution, resolution)
+    block = np.indices((24, 24, 21), dtype=np.int32).reshape(3, -1).T + np.array([0, resolution // 3, 0], np.int32)
+    coords = block[(block <= resolution).all(axis=1)]
+    found = lattice_windings(build_winding_index(vertices, faces), coords, lattice)
+    exact = winding_numbers(lattice.points(coords), vertices, faces, accuracy=math.inf)
+    assert np.ptp(exact) > 0.5
+    assert np.abs(found - exact).max() < 5e-3
+
+
+def test_bricks_do_not_depend_on_order_or_threads() -> None:
+    rng = np.random.default_rng(8)
+    vertices, faces = rng.uniform(-0.5, 0.5, (60, 3)), np.arange(60).reshape(-1, 3)
+    lattice = Lattice(-0.5, 1 / 60, 60)
+    coords = np.indices((30, 30, 30), dtype=np.int32).reshape(3, -1).T
+    index = build_winding_index(vertices, faces)
+    shuffle = rng.permutation(len(coords))
+    one, three = (lattice_windings(index, coords, lattice, threads=t) for t in (1, 3))
+    assert one.tobytes() == three.tobytes()
+    assert np.array_equal(lattice_windings(index, coords[shuffle], lattice), one[shuffle])

@@ -49,6 +49,7 @@ class GridSdf(Representation[Config, GridField]):
         field = DistanceField(mesh, self.config)
         side = self.config.resolution + 1
         near = narrow_band(field.vertices, field.faces, field.lattice, self.config.reach)
+        near_windings = field.windings(near.coords, near.distances)
         index = ClosestPointIndex(field.vertices, field.faces)
         values = np.empty((side, side, side), np.float32)
         gradients = np.empty((side, side, side, 3), np.float32) if self.config.gradients else None
@@ -58,12 +59,15 @@ class GridSdf(Representation[Config, GridField]):
             coords = _lattice_coords(x, planes, side)
             band = slice(bounds[piece], bounds[piece + 1])
             rows = _rows(near.coords[band], x, side)
-            distances, faces = np.empty(len(coords)), np.empty(len(coords), np.int32)
+            distances, windings = np.empty(len(coords)), np.empty(len(coords))
+            faces = np.empty(len(coords), np.int32)
             far = np.ones(len(coords), bool)
             far[rows] = False
+            # the band is computed as a whole, as the sparse representation does, so that both agree to the last bit
             distances[rows], faces[rows] = near.distances[band], near.faces[band]
+            windings[rows] = near_windings[band]
             distances[far], faces[far], _ = index.query(field.lattice.points(coords[far]))
-            windings = field.windings(coords, distances)
+            windings[far] = field.windings(coords[far], distances[far])
             values[x : x + planes] = field.values(distances, windings).reshape(planes, side, side)
             if gradients is not None:
                 found = field.gradients(coords, distances, faces, windings)
