@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shapewright.plugin import Capabilities, ComponentSpec, Verb, hookimpl
+from shapewright.plugin import ComponentSpec, Verb, hookimpl
 
 _MODULE = "shapewright_plugins.metrics"
 
 
-def _metric(name: str, factory: str, summary: str, cite: str = "") -> ComponentSpec:
+def _metric(name: str, factory: str, summary: str) -> ComponentSpec:
     verbs = {"measure": Verb({"predicted": "mesh", "reference": "mesh"}, {"values": "metrics"})}
-    capabilities = Capabilities(open_surfaces=True, interiors=True, non_manifold=True, devices=frozenset({"cpu"}))
-    return ComponentSpec("metric", name, f"{_MODULE}.{factory}", verbs, capabilities, summary=summary, cite=cite)
+    return ComponentSpec("metric", name, f"{_MODULE}.{factory}", verbs, summary=summary)
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from .distances import Config, f_score
 from .protocols import distance, share, squared, versioned
 from .surfaces import SAMPLES, samples
 
-THRESHOLDS = (1e-3, 5e-3, 1e-2, 2e-2)
+THRESHOLDS = (1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 
 
 class PointDistances(NamedTuple):
@@ -70,7 +70,7 @@ class FScorePointToPoint(Metric[Config]):
     }
 
     def measure(self, pair: MeshPair) -> Mapping[str, float]:
-        """One figure for each of the four thresholds."""
+        """One figure for each of the five thresholds."""
         count = self.config.samples
         found = point_distances(pair, count)
         return {
