@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .dual_contouring_cells import DualQuads, dual_cells, dual_quads
 from .dual_contouring_qef import crossing, mark_corners, place_vertices, write_slopes
-from .lattice_index import Integer, LatticeIndex, row_of, word_at
+from .lattice_index import Integer
 from .marching_cubes_cases import case_tables
 from .marching_cubes_crossings import Crossings, Floats, each_chunk, exclusive_sum, grid_crossings, sparse_crossings
 from .threads import run_chunks, spans
@@ -42,7 +42,6 @@ class Placement(NamedTuple):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _split(
-    index: LatticeIndex,
     values: Floats,
     gradients: Floats,
     level: float,
@@ -63,10 +62,7 @@ def _split(
     height = np.empty(2)
     for quad in range(start, stop):
         axis = np.int64(quads.edge[quad, 3])
-        x, y, z = np.int64(quads.edge[quad, 0]), np.int64(quads.edge[quad, 1]), np.int64(quads.edge[quad, 2])
-        dx, dy, dz = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
-        low = row_of(index, word_at(index, np.int64(0), x, y, z >> 6), z & 63)
-        high = row_of(index, word_at(index, np.int64(0), x + dx, y + dy, (z + dz) >> 6), (z + dz) & 63)
+        low, high = quads.ends[quad, 0], quads.ends[quad, 1]
         low_slope = np.float64(gradients[low, axis]) if given else 0.0
         high_slope = np.float64(gradients[high, axis]) if given else 0.0
         wanted = crossing(
@@ -146,7 +142,7 @@ def _contour(
     quads = dual_quads(crossings, dual, threads)
     faces = np.empty((2 * len(quads.corners), 3), np.int64)
     run_chunks(
-        lambda span: _split(index, values, exact, level, quads, vertices, faces, *span),
+        lambda span: _split(values, exact, level, quads, vertices, faces, *span),
         spans(len(quads.corners), QUADS_PER_CHUNK),
         threads,
     )

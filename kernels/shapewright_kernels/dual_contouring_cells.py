@@ -13,15 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, word_at
+from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of, word_at
+from .lattice_index_links import ahead_words, behind_words, cell_words, corner_words
 from .marching_cubes_cases import Cases, case_tables
 from .marching_cubes_crossings import (
     Crossings,
-    behind_words,
     case_of,
-    cell_words,
-    column_words,
-    corner_words,
     each_chunk,
     exclusive_sum,
 )
@@ -47,6 +44,8 @@ class DualQuads(NamedTuple):
     """``(Q, 4)`` vertices, counter-clockwise seen from the outside."""
     edge: NDArray[np.int32]
     """``(Q, 4)`` lower end ``x, y, z`` of the edge, and its axis."""
+    ends: NDArray[np.int64]
+    """``(Q, 2)`` rows of the lower and the upper end."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -65,8 +64,7 @@ def _cell_cases(
         cells = mixed[word]
         if cells == 0:
             continue
-        b, x, y, segment = locate(index, word)
-        column_words(index, word, b, x, y, segment, words)
+        ahead_words(index.shape, index.links, word, words)
         corner_words(inside, words, corners)
         cell = first_cell[word]
         while cells != 0:
@@ -128,7 +126,7 @@ def _count_quads(index: LatticeIndex, mixed: Words, edges: Words, start: Integer
     count = np.int64(0)
     for word in range(start, stop):
         if edges[0, word] | edges[1, word] | edges[2, word] != 0:
-            behind_words(index, word, words)
+            behind_words(index.shape, index.links, word, words)
             cell_words(mixed, words, cells)
             count += _quad_edges(cells, edges, word, full)
     return count
@@ -144,20 +142,23 @@ def _write_quads(
     cases: Cases,
     corners: NDArray[np.int64],
     edge: NDArray[np.int32],
+    ends: NDArray[np.int64],
     quad: Integer,
     start: Integer,
     stop: Integer,
 ) -> None:
     one = np.uint64(1)
+    ahead = np.empty((4, 2), np.int64)
     words, cells, full = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64), np.empty(3, np.uint64)
     for word in range(start, stop):
         if edges[0, word] | edges[1, word] | edges[2, word] == 0:
             continue
-        behind_words(index, word, words)
+        behind_words(index.shape, index.links, word, words)
         cell_words(mixed, words, cells)
         if _quad_edges(cells, edges, word, full) == 0:
             continue
         _, x, y, segment = locate(index, word)
+        ahead_words(index.shape, index.links, word, ahead)
         points = full[0] | full[1] | full[2]
         while points != 0:
             bit = lowest_bit(points)
@@ -186,6 +187,10 @@ def _write_quads(
                     if not dual.merged:
                         vertex += np.int64(cases.loop_of_edge[dual.pattern[cell], local])
                     corners[quad, turn if outwards else 3 - turn] = vertex
+                other, place = ahead[2 >> axis, 0] if axis < 2 else word, bit + (axis == 2)
+                if place == 64:
+                    other, place = ahead[0, 1], 0
+                ends[quad, 0], ends[quad, 1] = row_of(index, word, bit), row_of(index, other, place)
                 edge[quad, 0], edge[quad, 1], edge[quad, 2], edge[quad, 3] = x, y, segment * 64 + bit, axis
                 quad += 1
 
@@ -212,10 +217,12 @@ def dual_quads(crossings: Crossings, dual: DualCells, threads: int | None) -> Du
     cases = case_tables()
     counts = each_chunk(lambda _, a, z: _count_quads(index, mixed, edges, a, z), index, threads)
     starts = exclusive_sum(np.array(counts, np.int64))
-    corners, edge = np.empty((int(starts[-1]), 4), np.int64), np.empty((int(starts[-1]), 4), np.int32)
+    quads = int(starts[-1])
+    corners, edge = np.empty((quads, 4), np.int64), np.empty((quads, 4), np.int32)
+    ends = np.empty((quads, 2), np.int64)
 
     def write(number: int, start: int, stop: int) -> None:
-        _write_quads(index, inside, mixed, edges, dual, cases, corners, edge, starts[number], start, stop)
+        _write_quads(index, inside, mixed, edges, dual, cases, corners, edge, ends, starts[number], start, stop)
 
     each_chunk(write, index, threads)
-    return DualQuads(corners, edge)
+    return DualQuads(corners, edge, ends)

@@ -23,9 +23,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of, word_at
+from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of
+from .lattice_index_links import ahead_words, behind_words, cell_words
 from .marching_cubes_cases import Cases
-from .marching_cubes_crossings import Floats, behind_words, cell_words, column_words
+from .marching_cubes_crossings import Floats
 
 ITERATIONS = 8
 """Steps of the iterated Tikhonov solve."""
@@ -40,7 +41,7 @@ def mark_corners(index: LatticeIndex, mixed: Words, corners: Words, start: Integ
     """Lattice points that are corners of mixed cells."""
     words, cells = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64)
     for word in range(start, stop):
-        behind_words(index, word, words)
+        behind_words(index.shape, index.links, word, words)
         cell_words(mixed, words, cells)
         found = np.uint64(0)
         for column in range(4):
@@ -68,28 +69,24 @@ def write_slopes(
     stop: Integer,
 ) -> None:
     """Differences of the values at the points ``corners``, in their order."""
-    near = np.empty((2, 3), np.int64)
+    ahead, behind = np.empty((4, 2), np.int64), np.empty((4, 2), np.int64)
     for word in range(start, stop):
         points = corners[word]
         if points == 0:
             continue
-        b, x, y, segment = locate(index, word)
-        for side in range(2):
-            step = 2 * side - 1
-            near[side, 0] = word_at(index, b, x + step, y, segment)
-            near[side, 1] = word_at(index, b, x, y + step, segment)
-            near[side, 2] = word_at(index, b, x, y, segment + step)
+        ahead_words(index.shape, index.links, word, ahead)
+        behind_words(index.shape, index.links, word, behind)
         row = first[word]
         while points != 0:
             bit = lowest_bit(points)
             points &= points - np.uint64(1)
             own = _value(index, values, word, bit)
             for axis in range(2):
-                under = _value(index, values, near[0, axis], bit)
-                above = _value(index, values, near[1, axis], bit)
+                under = _value(index, values, behind[2 >> axis, 0], bit)
+                above = _value(index, values, ahead[2 >> axis, 0], bit)
                 slopes[row, axis] = _difference(under, own, above)
-            under = _value(index, values, word if bit > 0 else near[0, 2], (bit - 1) & 63)
-            above = _value(index, values, word if bit < 63 else near[1, 2], (bit + 1) & 63)
+            under = _value(index, values, word if bit > 0 else behind[0, 1], (bit - 1) & 63)
+            above = _value(index, values, word if bit < 63 else ahead[0, 1], (bit + 1) & 63)
             slopes[row, 2] = _difference(under, own, above)
             row += 1
 
@@ -195,8 +192,8 @@ def place_vertices(
         cells = mixed[word]
         if cells == 0:
             continue
-        sample, base_x, base_y, segment = locate(index, word)
-        column_words(index, word, sample, base_x, base_y, segment, words)
+        _, base_x, base_y, segment = locate(index, word)
+        ahead_words(index.shape, index.links, word, words)
         cell = first_cell[word]
         while cells != 0:
             bit = lowest_bit(cells)

@@ -43,21 +43,21 @@ class LatticeIndex(NamedTuple):
 
     shape: tuple[int, int, int, int]
     dense: bool
-    """Every word is there, word ``column * segments + segment``; ``keys`` to ``order`` are then empty."""
+    """Every word is there, word ``column * segments + segment``; ``keys`` to ``links`` are then empty."""
     keys: NDArray[np.int64]
     """Sorted occupied columns; empty where ``starts`` is a table over all columns."""
     starts: NDArray[np.int64]
     """First word of each column (or of each entry of ``keys``), and the number of words at the end."""
-    column: NDArray[np.int64]
-    """``(W,)`` column of a word."""
-    segment: NDArray[np.int32]
-    """``(W,)`` ``z // 64`` of a word."""
+    place: NDArray[np.int64]
+    """``(W,)`` ``column * segments + segment`` of a word, where ``segments`` is how many a full column has."""
     present: Words
     """``(W,)`` points that exist, bit ``z % 64``."""
     first: NDArray[np.int64]
     """``(W,)`` rank of the first point of a word."""
     order: NDArray[np.int64]
     """``(N,)`` row of the caller for each rank; empty where the caller's rows are sorted already."""
+    links: NDArray[np.int32]
+    """``(W, 16)`` words around each word, see :mod:`.lattice_index_links`; empty until they are asked for."""
 
     @property
     def words(self) -> int:
@@ -96,16 +96,12 @@ def segments_of(index: LatticeIndex) -> Integer:
 @njit(nogil=True, cache=True, error_model="numpy")
 def locate(index: LatticeIndex, word: Integer) -> tuple[Integer, Integer, Integer, Integer]:
     """``(b, x, y, segment)`` of a word (*compiled*)."""
-    if index.dense:
-        segments = segments_of(index)
-        column = word // segments
-        segment = word - column * segments
-    else:
-        column = index.column[word]
-        segment = np.int64(index.segment[word])
+    place = word if index.dense else index.place[word]
+    segments = segments_of(index)
+    column = place // segments
     row = column // index.shape[2]
     b = row // index.shape[1]
-    return b, row - b * index.shape[1], column - row * index.shape[2], segment
+    return b, row - b * index.shape[1], column - row * index.shape[2], place - column * segments
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -114,8 +110,9 @@ def word_at(index: LatticeIndex, b: Integer, x: Integer, y: Integer, segment: In
     if x < 0 or y < 0 or segment < 0 or x >= index.shape[1] or y >= index.shape[2] or segment >= segments_of(index):
         return np.int64(-1)
     column = (b * index.shape[1] + x) * index.shape[2] + y
+    place = column * segments_of(index) + segment
     if index.dense:
-        return column * segments_of(index) + segment
+        return place
     if index.keys.size > 0:
         low, high = np.int64(0), np.int64(index.keys.size)
         while low < high:
@@ -128,36 +125,9 @@ def word_at(index: LatticeIndex, b: Integer, x: Integer, y: Integer, segment: In
             return np.int64(-1)
         column = low
     for word in range(index.starts[column], index.starts[column + 1]):
-        if index.segment[word] == segment:
+        if index.place[word] == place:
             return word
     return np.int64(-1)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def word_above(index: LatticeIndex, word: Integer, segment: Integer) -> Integer:
-    """The next word along z of a word in ``segment``, or -1 (*compiled*)."""
-    if index.dense:
-        return word + 1 if segment + 1 < segments_of(index) else np.int64(-1)
-    if word + 1 < index.present.size and index.column[word + 1] == index.column[word]:
-        return word + 1 if index.segment[word + 1] == segment + 1 else np.int64(-1)
-    return np.int64(-1)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def word_under(index: LatticeIndex, word: Integer, segment: Integer) -> Integer:
-    """The previous word along z of a word in ``segment``, or -1 (*compiled*)."""
-    if index.dense:
-        return word - 1 if segment > 0 else np.int64(-1)
-    if word > 0 and index.column[word - 1] == index.column[word] and index.segment[word - 1] == segment - 1:
-        return word - 1
-    return np.int64(-1)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def bits_at(index: LatticeIndex, bits: Words, b: Integer, x: Integer, y: Integer, segment: Integer) -> np.uint64:
-    """``bits`` of the word at a place; no bits where there is no word (*compiled*)."""
-    word = word_at(index, b, x, y, segment)
-    return bits[word] if word >= 0 else np.uint64(0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -225,11 +195,10 @@ def _fill_words(coords: Integers, start: Integer, stop: Integer, word: Integer, 
         row += 1
     while row < stop:
         index.first[word] = row
-        index.segment[word] = coords[row, 3] >> 6
         column = np.int64(coords[row, 0])
         for axis in range(1, 3):
             column = column * index.shape[axis] + np.int64(coords[row, axis])
-        index.column[word] = column
+        index.place[word] = column * segments_of(index) + np.int64(coords[row, 3] >> 6)
         bits = np.uint64(1) << np.uint64(coords[row, 3] & 63)
         row += 1
         while row < len(coords) and _same_word(coords, row):
@@ -240,11 +209,11 @@ def _fill_words(coords: Integers, start: Integer, stop: Integer, word: Integer, 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _column_starts(columns: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
+def _column_starts(places: NDArray[np.int64], segments: Integer, starts: NDArray[np.int64]) -> None:
     """Table form: ``starts[c]`` is the number of words in columns before ``c``."""
     word = 0
     for column in range(len(starts)):
-        while word < len(columns) and columns[word] < column:
+        while word < len(places) and places[word] < column * segments:
             word += 1
         starts[column] = word
 
@@ -268,11 +237,11 @@ def _empty_index(shape: tuple[int, int, int, int], dense: bool, words: int) -> L
         dense=dense,
         keys=np.empty(0, np.int64),
         starts=np.empty(0, np.int64),
-        column=np.empty(stored, np.int64),
-        segment=np.empty(stored, np.int32),
+        place=np.empty(stored, np.int64),
         present=np.empty(words, np.uint64),
         first=np.empty(stored, np.int64),
         order=np.empty(0, np.int64),
+        links=np.empty((0, 16), np.int32),
     )
 
 
@@ -326,10 +295,11 @@ def build_index(
     columns = shape[0] * shape[1] * shape[2]
     if columns <= table_limit:
         starts = np.empty(columns + 1, np.int64)
-        _column_starts(index.column, starts)
+        _column_starts(index.place, -(-shape[3] // WORD), starts)
         return index._replace(starts=starts)
-    begins = np.flatnonzero(np.diff(index.column, prepend=-1))
-    return index._replace(keys=index.column[begins], starts=np.append(begins, index.words).astype(np.int64))
+    column = index.place // -(-shape[3] // WORD)
+    begins = np.flatnonzero(np.diff(column, prepend=-1))
+    return index._replace(keys=column[begins], starts=np.append(begins, index.words).astype(np.int64))
 
 
 def find_rows(index: LatticeIndex, coords: Integers, *, threads: int | None = None) -> NDArray[np.int64]:

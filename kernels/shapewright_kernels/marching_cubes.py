@@ -20,14 +20,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of, word_at
+from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of
+from .lattice_index_links import ahead_words, corner_words
 from .marching_cubes_cases import Cases, case_tables
 from .marching_cubes_crossings import (
     Crossings,
     Floats,
     case_of,
-    column_words,
-    corner_words,
     each_chunk,
     exclusive_sum,
     grid_crossings,
@@ -63,8 +62,7 @@ def _count_triangles(
         cells = mixed[word]
         if cells == 0:
             continue
-        b, x, y, segment = locate(index, word)
-        column_words(index, word, b, x, y, segment, words)
+        ahead_words(index.shape, index.links, word, words)
         corner_words(inside, words, corners)
         while cells != 0:
             count += cases.triangle_count[case_of(corners, lowest_bit(cells))]
@@ -84,13 +82,13 @@ def _write_vertices(
     stop: Integer,
 ) -> None:
     one = np.uint64(1)
+    words = np.empty((4, 2), np.int64)
     for word in range(start, stop):
         points = edges[0, word] | edges[1, word] | edges[2, word]
         if points == 0:
             continue
-        b, x, y, segment = locate(index, word)
-        beyond_x = word_at(index, b, x + 1, y, segment) if edges[0, word] != 0 else np.int64(-1)
-        beyond_y = word_at(index, b, x, y + 1, segment) if edges[1, word] != 0 else np.int64(-1)
+        _, x, y, segment = locate(index, word)
+        ahead_words(index.shape, index.links, word, words)
         vertex = base[word]
         while points != 0:
             bit = lowest_bit(points)
@@ -98,13 +96,13 @@ def _write_vertices(
             for axis in range(3):
                 if (edges[axis, word] >> np.uint64(bit)) & one != 0:
                     if axis == 0:
-                        other = row_of(index, beyond_x, bit)
+                        other = row_of(index, words[2, 0], bit)
                     elif axis == 1:
-                        other = row_of(index, beyond_y, bit)
+                        other = row_of(index, words[1, 0], bit)
                     elif bit < 63:
                         other = row_of(index, word, bit + 1)
                     else:
-                        other = row_of(index, word_at(index, b, x, y, segment + 1), 0)
+                        other = row_of(index, words[0, 1], 0)
                     ends[vertex, 0], ends[vertex, 1] = own, other
                     lower[vertex, 0], lower[vertex, 1], lower[vertex, 2] = x, y, segment * 64 + bit
                     axes[vertex] = axis
@@ -133,8 +131,7 @@ def _write_faces(
         cells = mixed[word]
         if cells == 0:
             continue
-        b, x, y, segment = locate(index, word)
-        column_words(index, word, b, x, y, segment, words)
+        ahead_words(index.shape, index.links, word, words)
         corner_words(inside, words, corners)
         while cells != 0:
             bit = lowest_bit(cells)

@@ -14,20 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import (
-    Integer,
-    LatticeIndex,
-    Words,
-    below,
-    bits_at,
-    build_index,
-    dense_index,
-    locate,
-    popcount,
-    segments_of,
-    word_above,
-    word_at,
-)
+from .lattice_index import Integer, LatticeIndex, Words, below, build_index, dense_index, popcount, segments_of
+from .lattice_index_links import ahead_words, behind_words, cell_words, corner_words, link, raised
 from .threads import run_chunks, spans
 
 Floats = NDArray[np.floating[Any]]
@@ -131,46 +119,13 @@ def _sparse_signs(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def column_words(
-    index: LatticeIndex, word: Integer, b: Integer, x: Integer, y: Integer, segment: Integer, words: NDArray[np.int64]
-) -> None:
-    """``words`` ``(4, 2)``: words of the four columns of a word's cells, own and next segment, or -1 (*compiled*)."""
-    for column in range(4):
-        own = word if column == 0 else word_at(index, b, x + (column >> 1), y + (column & 1), segment)
-        words[column, 0] = own
-        if own >= 0:
-            words[column, 1] = word_above(index, own, segment)
-        else:
-            words[column, 1] = word_at(index, b, x + (column >> 1), y + (column & 1), segment + 1)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def raised(bits: Words, own: Integer, above: Integer) -> Any:
-    """Bits of the points one above along z, at the places of a word (*compiled*)."""
-    low = bits[own] >> np.uint64(1) if own >= 0 else np.uint64(0)
-    if above >= 0:
-        low |= bits[above] << np.uint64(63)
-    return low
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def corner_words(bits: Words, words: NDArray[np.int64], corners: Words) -> None:
-    """``corners`` ``(8,)``: for each corner of the cells of a word, its bit at the cell's place (*compiled*)."""
-    for column in range(4):
-        own, above = words[column, 0], words[column, 1]
-        corners[2 * column] = bits[own] if own >= 0 else np.uint64(0)
-        corners[2 * column + 1] = raised(bits, own, above)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _mark_cells(index: LatticeIndex, exists: Words, inside: Words, mixed: Words, start: Integer, stop: Integer) -> None:
     words = np.empty((4, 2), np.int64)
     corners = np.empty(8, np.uint64)
     for word in range(start, stop):
         if index.dense and mixed[word] == 0:
             continue
-        b, x, y, segment = locate(index, word)
-        column_words(index, word, b, x, y, segment, words)
+        ahead_words(index.shape, index.links, word, words)
         some, every = np.uint64(0), ~np.uint64(0)
         corner_words(inside, words, corners)
         for corner in range(8):
@@ -233,38 +188,6 @@ def _scan_dense(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def behind_words(index: LatticeIndex, word: Integer, words: NDArray[np.int64]) -> None:
-    """``words`` ``(4, 2)``: words of the columns at ``-(0, 0), -(0, 1), -(1, 0), -(1, 1)``, own and previous segment,
-    or -1: where the cells around the edges of a word are (*compiled*)."""
-    b, x, y, segment = locate(index, word)
-    if index.dense:
-        segments = segments_of(index)
-        beyond_x = index.shape[2] * segments
-        words[0, 0] = word
-        words[1, 0] = word - segments if y > 0 else -1
-        words[2, 0] = word - beyond_x if x > 0 else -1
-        words[3, 0] = word - beyond_x - segments if x > 0 and y > 0 else -1
-        for column in range(4):
-            words[column, 1] = words[column, 0] - 1 if words[column, 0] >= 0 and segment > 0 else -1
-        return
-    for column in range(4):
-        for step in range(2):
-            words[column, step] = word_at(index, b, x - (column >> 1), y - (column & 1), segment - step)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def cell_words(bits: Words, words: NDArray[np.int64], cells: Words) -> None:
-    """``cells`` ``(4, 2)``: cell bits of the columns of :func:`behind_words`, and those of the cells one lower along
-    z, at the places of the word's edges (*compiled*)."""
-    for column in range(4):
-        own, under = words[column, 0], words[column, 1]
-        cells[column, 0] = bits[own] if own >= 0 else np.uint64(0)
-        cells[column, 1] = cells[column, 0] << np.uint64(1)
-        if under >= 0:
-            cells[column, 1] |= bits[under] >> np.uint64(63)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _mark_edges(
     index: LatticeIndex,
     inside: Words,
@@ -280,14 +203,14 @@ def _mark_edges(
     for word in range(start, stop):
         counts[word] = 0
         if not index.dense:
-            b, x, y, segment = locate(index, word)
+            ahead_words(index.shape, index.links, word, words)
             own = inside[word]
-            edges[0, word] = own ^ bits_at(index, inside, b, x + 1, y, segment)
-            edges[1, word] = own ^ bits_at(index, inside, b, x, y + 1, segment)
-            edges[2, word] = own ^ raised(inside, word, word_above(index, word, segment))
+            edges[0, word] = own ^ (inside[words[2, 0]] if words[2, 0] >= 0 else np.uint64(0))
+            edges[1, word] = own ^ (inside[words[1, 0]] if words[1, 0] >= 0 else np.uint64(0))
+            edges[2, word] = own ^ raised(inside, word, words[0, 1])
         if (edges[0, word] | edges[1, word] | edges[2, word]) == 0:
             continue
-        behind_words(index, word, words)
+        behind_words(index.shape, index.links, word, words)
         cell_words(mixed, words, cells)
         edges[0, word] &= cells[0, 0] | cells[0, 1] | cells[1, 0] | cells[1, 1]
         edges[1, word] &= cells[0, 0] | cells[0, 1] | cells[2, 0] | cells[2, 1]
@@ -311,6 +234,7 @@ def find_crossings(index: LatticeIndex, values: Floats, level: float, threads: i
         index: of the lattice points; ``present`` of a dense one is filled here.
         values: ``(N,)`` by row of the index. ``level`` must be representable in their dtype.
     """
+    index = link(index, threads)
     words = index.words
     inside, mixed = np.empty(words, np.uint64), np.empty(words, np.uint64)
     edges, counts = np.empty((3, words), np.uint64), np.empty(words, np.int64)
