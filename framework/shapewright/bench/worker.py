@@ -8,6 +8,7 @@ import re
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -266,7 +267,13 @@ def blank(cell: Cell) -> dict[str, Any]:
     )
 
 
-def serve(
+def serve(connection: Connection, *arguments: Any) -> None:
+    """Body of a worker process; ends quietly when the parent is gone, since what was measured is on disk."""
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _serve(connection, *arguments)
+
+
+def _serve(
     connection: Connection,
     out: Path,
     metric_options: Mapping[str, Mapping[str, Any]],
@@ -274,7 +281,7 @@ def serve(
     retry: bool,
     processors: Sequence[int] | None,
 ) -> None:
-    """Body of a worker process: take jobs until ``None`` comes; answer ``("start", index)`` and
+    """Take jobs until ``None`` comes; answer ``("start", index)`` and
     ``("cell", index, card, reused)``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     if processors and hasattr(os, "sched_setaffinity"):
