@@ -1,8 +1,8 @@
 """Generalised winding numbers at many lattice points: one far field for the points of a brick.
 
 Within a brick of 8^3 lattice points, the winding number of the triangles that are not near is smooth. It is sampled at
-3^3 nodes and interpolated quadratically; the few near triangles are summed exactly at every point. Bricks with few points
-or many near triangles walk the tree for every point instead.
+3^3 nodes and interpolated quadratically; the few near triangles are summed exactly at every point. Bricks with few
+points or many near triangles walk the tree for every point instead.
 """
 
 from __future__ import annotations
