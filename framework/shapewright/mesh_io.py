@@ -180,11 +180,11 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = Fal
     writer = WRITERS[check_mesh_suffix(target)]
     try:
         _check_writable(mesh)
-        _refuse_existing(target, overwrite)
+        refuse_existing(target, overwrite)
         with atomic_file(target) as temporary:
             with temporary.open("wb") as file:
                 writer(mesh, file)
-            _refuse_existing(target, overwrite)  # another process may have finished first
+            refuse_existing(target, overwrite)  # another process may have finished first
     except MeshError as error:
         raise MeshError(f"{target}: {error}") from None
 
@@ -198,7 +198,7 @@ def check_mesh_suffix(path: str | os.PathLike[str]) -> str:
     return suffix.lower()
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise MeshError("is a folder; name a file in it")
     if path.exists() and not overwrite:

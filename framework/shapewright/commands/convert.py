@@ -53,11 +53,12 @@ def command(
             }
         plan = check(pipeline, entry, catalog)
 
-    from ..mesh_io import check_output, load_mesh, save_mesh
+    from ..mesh_io import check_mesh_suffix, load_mesh, refuse_existing, save_mesh
     from ..normalise import normalise
     from ..run import execute
 
-    check_output(output, overwrite=overwrite)
+    check_mesh_suffix(output)
+    refuse_existing(output, overwrite)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         original = load_mesh(mesh)
