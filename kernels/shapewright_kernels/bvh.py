@@ -53,6 +53,12 @@ def build_bvh(lower: Floats, upper: Floats, *, leaf_size: int = 4) -> Bvh:
     return Bvh(boxes[:nodes].copy(), first[:nodes].copy(), count[:nodes].copy(), order)
 
 
+def triangle_boxes(corners: Floats) -> tuple[Floats, Floats]:
+    """Lower and upper corners ``(F, 3)`` of the boxes around triangles ``(F, 3, 3)``."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _half_area(box: Floats) -> float:
     x, y, z = box[3] - box[0], box[4] - box[1], box[5] - box[2]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
+from .rows import cross_rows, norm_rows
 from .topology import FLAT_AREA
 
 STEPS = 2**21 / 1.0937
@@ -49,24 +50,23 @@ def canonical_surface(vertices: ArrayLike, faces: ArrayLike) -> CanonicalSurface
     points = points[used]
     rank = position_ranks(points)
     names = rank[triangles]
-    low, high = names.min(axis=1), names.max(axis=1)
-    middle = names.sum(axis=1) - low - high
-    turn = names.argmin(axis=1)  # rotating the smallest corner to the front keeps the winding
-    rows = np.arange(len(triangles))
-    second = names[rows, (turn + 1) % 3]
-    against = second > names[rows, (turn + 2) % 3]
+    first, second, third = names[:, 0], names[:, 1], names[:, 2]
+    low, high = np.minimum(np.minimum(first, second), third), np.maximum(np.maximum(first, second), third)
+    middle = first + second + third - low - high
+    follower = np.where(first == low, second, np.where(second == low, third, first))
+    against = follower == high  # low, high, middle: the winding runs against the sorted corners
     keys = np.lexsort((2 * high + against, low * (len(points) + 1) + middle))
-    named = np.stack([low, middle, high], axis=1)[keys]
+    low, middle, high = low[keys], middle[keys], high[keys]
     fresh = np.ones(len(keys), bool)
-    fresh[1:] = (named[1:] != named[:-1]).any(axis=1)
+    fresh[1:] = (low[1:] != low[:-1]) | (middle[1:] != middle[:-1]) | (high[1:] != high[:-1])
     start = np.flatnonzero(fresh)
     signs = np.where(against[keys], -1.0, 1.0)
     weights = np.add.reduceat(signs, start) if len(start) else np.zeros(0)
     position = np.zeros((int(rank.max(initial=-1)) + 1, 3))
     position[rank] = points
-    corners = position[named[start]]
-    cross = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    doubled = np.sqrt((cross**2).sum(axis=1))
+    corners = position[np.stack([low[start], middle[start], high[start]], axis=1)]
+    cross = cross_rows(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    doubled = norm_rows(cross)
     extent = np.ptp(corners.reshape(-1, 3), axis=0) if len(corners) else np.zeros(3)
     kept = doubled > 2 * FLAT_AREA * float((extent**2).sum())
     start, cross, doubled = start[kept], cross[kept], doubled[kept]
@@ -96,7 +96,9 @@ def position_ranks(points: Floats) -> Ints:
     order[among] = rows[np.lexsort((points[rows, 2], points[rows, 1], points[rows, 0], keys[rows]))]
     placed = points[order]
     ranks = np.zeros(len(points), np.int64)
-    ranks[order[1:]] = np.cumsum((placed[1:] != placed[:-1]).any(axis=1))
+    ranks[order[1:]] = np.cumsum(
+        (placed[1:, 0] != placed[:-1, 0]) | (placed[1:, 1] != placed[:-1, 1]) | (placed[1:, 2] != placed[:-1, 2])
+    )
     return ranks
 
 
@@ -105,11 +107,3 @@ def used_vertices(count: int, triangles: Ints) -> tuple[Ints, Ints]:
     mask = np.zeros(count, bool)
     mask[triangles] = True
     return np.flatnonzero(mask), (np.cumsum(mask) - 1)[triangles] if len(triangles) else triangles
-
-
-def _cross(a: Floats, b: Floats) -> Floats:
-    """Row-wise cross product; several times faster than the general one."""
-    x = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
-    y = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
-    z = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    return np.stack([x, y, z], axis=1)

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
-from .bvh import STACK, build_bvh
+from .bvh import STACK, build_bvh, triangle_boxes
 from .threads import run_chunks, spans
 
 CHUNK = 2048
@@ -51,7 +51,7 @@ class ClosestPointIndex:
         if len(corners) == 0:
             raise ValueError("closest points need a mesh with at least one face")
         triangles = points[corners]
-        self.tree = build_bvh(triangles.min(axis=1), triangles.max(axis=1))
+        self.tree = build_bvh(*triangle_boxes(triangles))
         self._scale = float(np.abs(triangles).max())
         self._frames = _plane_frames(triangles[self.tree.order])
         self._normals = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals[self.tree.order])

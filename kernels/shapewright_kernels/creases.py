@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from .arrays import Bools, Floats, Ints
 from .canonical import position_ranks, used_vertices
 from .closest_point import ClosestPointIndex
+from .rows import cross_rows, dot_rows, norm_rows
 from .topology import EdgeTopology, connected_groups, edge_topology, flat_faces, merge_vertices
 
 
@@ -38,7 +39,7 @@ def collapse_short_edges(mesh: MergedMesh, length: float) -> MergedMesh:
     """
     edges = mesh.topology.edges
     run = mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]
-    short = edges[(run**2).sum(axis=1) < length * length]
+    short = edges[norm_rows(run) < length]
     target = np.arange(len(mesh.vertices))
     _, labels = connected_groups(short)
     if len(labels):
@@ -63,14 +64,14 @@ def sharp_edges(mesh: MergedMesh, degrees: float) -> Bools:
     if len(pairs) == 0:
         return sharp
     a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
-    cross = np.cross(b - a, c - a)
-    lengths = np.sqrt((cross**2).sum(axis=1))
+    cross = cross_rows(b - a, c - a)
+    lengths = norm_rows(cross)
     normals = np.divide(cross, lengths[:, None], out=np.zeros_like(cross), where=lengths[:, None] > 0)
-    cosine = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(axis=1)
+    cosine = dot_rows(normals[pairs[:, 0]], normals[pairs[:, 1]])
     two = topology.face_counts == 2
     cosine = np.where(topology.inconsistent[two], -cosine, cosine)
-    flat = flat_faces(mesh.vertices, mesh.faces)[pairs].any(axis=1)
-    sharp[two] = (cosine < np.cos(np.radians(degrees))) & ~flat
+    flat = flat_faces(mesh.vertices, mesh.faces)[pairs]
+    sharp[two] = (cosine < np.cos(np.radians(degrees))) & ~flat[:, 0] & ~flat[:, 1]
     return sharp
 
 
@@ -92,5 +93,5 @@ def ordered_segments(ends: Floats) -> tuple[Floats, Ints]:
     """
     ranks = position_ranks(ends.reshape(-1, 3)).reshape(-1, 2)
     turned = np.where((ranks[:, 0] > ranks[:, 1])[:, None, None], ends[:, ::-1], ends)
-    order = np.lexsort((ranks.max(axis=1), ranks.min(axis=1)))
+    order = np.lexsort((np.maximum(*ranks.T), np.minimum(*ranks.T)))
     return turned[order], order

@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
+from .rows import norm_rows
 
 
 def sample_triangles(corners: ArrayLike, areas: ArrayLike, uniforms: ArrayLike) -> tuple[Floats, Ints]:
@@ -44,7 +45,7 @@ def sample_segments(ends: ArrayLike, uniforms: ArrayLike) -> tuple[Floats, Ints]
     pairs = np.ascontiguousarray(ends, dtype=np.float64).reshape(-1, 2, 3)
     draws = np.ascontiguousarray(uniforms, dtype=np.float64).reshape(-1, 2)
     run = pairs[:, 1] - pairs[:, 0]
-    ids = _choose(np.sqrt((run**2).sum(axis=1)), draws[:, 0], "length")
+    ids = _choose(norm_rows(run), draws[:, 0], "length")
     return pairs[ids, 0] + draws[:, 1:] * run[ids], ids
 
 

@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Bools, Floats, Ints
+from .rows import cross_rows, norm_rows
 
 FLAT_AREA = 1e-14
 """A face is flat when its area is at most this times the squared diagonal of the mesh's bounding box."""
@@ -128,7 +129,7 @@ class EdgeTopology:
     def euler(self) -> int:
         """Vertices - edges + faces over the faces with three different corners."""
         faces = self.faces[self.proper]
-        return len(np.unique(faces)) - len(self.edges) + len(faces)
+        return len(vertices_in_use(faces)) - len(self.edges) + len(faces)
 
     @property
     def closed(self) -> bool:
@@ -157,7 +158,7 @@ def edge_topology(faces: ArrayLike) -> EdgeTopology:
     (5, 4, 1, 1, False)
     """
     corners = np.ascontiguousarray(faces, dtype=np.int64).reshape(-1, 3)
-    proper = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 2] != corners[:, 0])
+    proper = _proper(corners)
     tail = corners.reshape(-1)
     head = np.roll(corners, -1, axis=1).reshape(-1)
     half_edges = np.flatnonzero(np.repeat(proper, 3))
@@ -183,9 +184,17 @@ def connected_groups(tuples: ArrayLike) -> tuple[Ints, Ints]:
     if rows.size == 0:
         return np.zeros(0, np.int64), np.zeros(len(rows), np.int64)
     roots = _union(rows, int(rows.max()) + 1)
-    used = np.unique(rows)
-    _, labels = np.unique(roots[rows[:, 0]], return_inverse=True)
-    return used, labels
+    used = vertices_in_use(rows)
+    number = np.zeros(len(roots), np.int64)
+    number[used] = np.cumsum(roots[used] == used) - 1
+    return used, number[roots[rows[:, 0]]]
+
+
+def vertices_in_use(rows: Ints) -> Ints:
+    """Ids that occur in ``rows``, ascending."""
+    mask = np.zeros(int(rows.max(initial=-1)) + 1, bool)
+    mask[rows] = True
+    return np.flatnonzero(mask)
 
 
 def flat_faces(vertices: ArrayLike, faces: ArrayLike) -> Bools:
@@ -194,12 +203,11 @@ def flat_faces(vertices: ArrayLike, faces: ArrayLike) -> Bools:
     corners = np.ascontiguousarray(faces, dtype=np.int64).reshape(-1, 3)
     if len(corners) == 0:
         return np.zeros(0, bool)
-    used = points[np.unique(corners)]
+    used = points[vertices_in_use(corners)]
     diagonal = float(((used.max(axis=0) - used.min(axis=0)) ** 2).sum())
     a, b, c = (points[corners[:, k]] for k in range(3))
-    doubled = np.sqrt((np.cross(b - a, c - a) ** 2).sum(axis=1))
-    repeated = (corners == np.roll(corners, -1, axis=1)).any(axis=1)
-    return repeated | (0.5 * doubled <= FLAT_AREA * diagonal)
+    doubled = norm_rows(cross_rows(b - a, c - a))
+    return ~_proper(corners) | (0.5 * doubled <= FLAT_AREA * diagonal)
 
 
 def duplicate_faces(faces: ArrayLike) -> Bools:
@@ -209,6 +217,11 @@ def duplicate_faces(faces: ArrayLike) -> Bools:
     surplus = np.zeros(len(corners), bool)
     surplus[order[1:]] = (corners[order[1:]] == corners[order[:-1]]).all(axis=1)
     return surplus
+
+
+def _proper(corners: Ints) -> Bools:
+    """Faces with three different corners."""
+    return (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 2] != corners[:, 0])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -11,6 +11,7 @@ from shapewright.interfaces import MeshPair, Metric, MetricDefinition
 from shapewright_kernels.arrays import Floats
 from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.creases import ordered_segments, segment_index
+from shapewright_kernels.rows import dot_rows, norm_rows
 from shapewright_kernels.sampling import sample_segments
 from shapewright_kernels.topology import duplicate_faces, flat_faces
 
@@ -90,7 +91,7 @@ def _counts(pair: MeshPair, role: Role) -> dict[str, float]:
         return {
             "boundary-edges": float(topology.boundary.sum()),
             "boundary-loops": float(topology.boundary_loops),
-            "boundary-length": float(np.sqrt((run**2).sum(axis=2)).sum()),
+            "boundary-length": float(norm_rows(run).sum()),
             "non-manifold-edges": float(topology.non_manifold.sum()),
             "inconsistent-edges": float(topology.inconsistent.sum()),
             "components": float(topology.components),
@@ -125,4 +126,4 @@ def _boundary_chamfer(pair: MeshPair) -> float:
 def _flipped(pair: MeshPair, count: int) -> float:
     normals = surface(pair, "predicted").faces.normals[samples(pair, "predicted", count).faces]
     others = surface(pair, "reference").faces.normals[mesh_distances(pair, count).accuracy_faces]
-    return float(((normals * others).sum(axis=1) < 0).mean())
+    return float((dot_rows(normals, others) < 0).mean())

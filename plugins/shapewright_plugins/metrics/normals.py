@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from shapewright.interfaces import MeshPair, Metric, MetricDefinition
+from shapewright_kernels.rows import dot_rows
 
 from .distances import Config
 from .protocols import share, versioned
@@ -29,10 +30,8 @@ class NormalConsistency(Metric[Config]):
         count = self.config.samples
         found = mesh_distances(pair, count)
         reference, predicted = surface(pair, "reference").faces.normals, surface(pair, "predicted").faces.normals
-        completeness = (reference[samples(pair, "reference", count).faces] * predicted[found.completeness_faces]).sum(
-            axis=1
-        )
-        accuracy = (predicted[samples(pair, "predicted", count).faces] * reference[found.accuracy_faces]).sum(axis=1)
+        completeness = dot_rows(reference[samples(pair, "reference", count).faces], predicted[found.completeness_faces])
+        accuracy = dot_rows(predicted[samples(pair, "predicted", count).faces], reference[found.accuracy_faces])
         values = {"normal-consistency": float(np.abs(completeness).mean() + np.abs(accuracy).mean()) / 2}
         if pair.reference.oriented and pair.predicted.oriented:
             values["normal-consistency-signed"] = float(completeness.mean() + accuracy.mean()) / 2

@@ -11,6 +11,7 @@ from shapewright.interfaces import MeshPair, Metric, MetricDefinition
 from shapewright_kernels.arrays import Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.creases import collapse_short_edges, ordered_segments, segment_index, sharp_edges
+from shapewright_kernels.rows import cross_rows, dot_rows, norm_rows
 from shapewright_kernels.sampling import sample_segments
 
 from .distances import f_score
@@ -118,10 +119,10 @@ def creases(pair: MeshPair, role: Role) -> Creases:
         pairs = mesh.topology.manifold_pairs[sharp[mesh.topology.face_counts == 2]]
         opposite = mesh.faces[pairs].sum(axis=2) - edges.sum(axis=1)[:, None]  # the corner that is not on the edge
         run = ends[:, 1] - ends[:, 0]
-        run /= np.sqrt((run**2).sum(axis=1, keepdims=True))
+        run /= norm_rows(run)[:, None]
         side = mesh.vertices[opposite] - ends[:, :1]
-        side -= (side * run[:, None]).sum(axis=2, keepdims=True) * run[:, None]
-        inward = side / np.sqrt((side**2).sum(axis=2, keepdims=True))
+        side -= dot_rows(side, run[:, None])[..., None] * run[:, None]
+        inward = side / norm_rows(side)[..., None]
         ends, order = ordered_segments(ends)
         return Creases(ends, inward[order])
 
@@ -139,5 +140,5 @@ def _mean_angle(pair: MeshPair, reference_faces: Ints, predicted_faces: Ints) ->
     normals = surface(pair, "reference").faces.normals[reference_faces]
     others = surface(pair, "predicted").faces.normals[predicted_faces]
     # atan2 keeps small angles that arccos of a cosine near 1 would round away
-    sine = np.sqrt((np.cross(normals, others) ** 2).sum(axis=1))
-    return float(np.degrees(np.arctan2(sine, np.abs((normals * others).sum(axis=1)))).mean())
+    sine = norm_rows(cross_rows(normals, others))
+    return float(np.degrees(np.arctan2(sine, np.abs(dot_rows(normals, others)))).mean())
