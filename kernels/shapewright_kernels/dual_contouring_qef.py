@@ -10,8 +10,8 @@ little here.
 The quadratic error is minimised by iterated Tikhonov regularisation from the mass point (the mean crossing of the
 patch): ``x <- x + (A + r trace(A) I)^-1 (b - A x)``. Its filter ``1 - (r t / (e + r t))^n`` over eigenvalues ``e`` is
 a smooth form of the usual truncated inverse: directions in which the planes agree stay at the mass point, directions
-that they fix are solved exactly. It needs one 3x3 inverse in closed form. Where the answer leaves the cell it is found
-again under the bounds, by projected Gauss-Seidel.
+that they fix are solved exactly. It needs one 3x3 inverse in closed form. Where the answer leaves the cell, the
+point of the cell nearest to it is taken, in the metric ``A + r trace(A) I`` in which it was found.
 
 Source: Ju, Losasso, Schaefer and Warren 2002, section 2.3; planes at lattice corners as the tangents of a distance
 field.
@@ -32,8 +32,6 @@ ITERATIONS = 8
 """Steps of the iterated Tikhonov solve."""
 AGREEMENT = 0.05
 """Root mean square distance of the planes from their best point (in cells) below which it may leave the cell."""
-SWEEPS = 30
-"""Gauss-Seidel sweeps of the bounded solve."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -117,6 +115,63 @@ def crossing(low: float, high: float, low_slope: float, high_slope: float, has_s
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _nearest_in_box(
+    m00: float,
+    m01: float,
+    m02: float,
+    m11: float,
+    m12: float,
+    m22: float,
+    x0: float,
+    x1: float,
+    x2: float,
+    low: float,
+    high: float,
+) -> tuple[float, float, float]:
+    """The point of ``[low, high]^3`` nearest to ``x`` in the metric of a positive definite matrix ``m``.
+
+    Tries all choices of coordinates that lie on a bound and keeps the best: exact, whatever the order of the axes.
+    """
+    m, c, side = np.empty((3, 3)), np.empty(3), np.empty(3, np.int64)
+    y, best, nearest = np.empty(3), np.empty(3), np.inf
+    for choice in range(1, 27):
+        side[0], side[1], side[2] = choice % 3, choice // 3 % 3, choice // 9
+        m[0, 0], m[1, 1], m[2, 2] = m00, m11, m22
+        m[0, 1], m[0, 2], m[1, 2] = m01, m02, m12
+        m[1, 0], m[2, 0], m[2, 1] = m01, m02, m12
+        c[0] = m00 * x0 + m01 * x1 + m02 * x2
+        c[1] = m01 * x0 + m11 * x1 + m12 * x2
+        c[2] = m02 * x0 + m12 * x1 + m22 * x2
+        for axis in range(3):
+            if side[axis] > 0:
+                m[axis, 0], m[axis, 1], m[axis, 2], m[axis, axis] = 0.0, 0.0, 0.0, 1.0
+                c[axis] = low if side[axis] == 1 else high
+        k0 = m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1]
+        k1 = m[1, 2] * m[2, 0] - m[1, 0] * m[2, 2]
+        k2 = m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0]
+        inverse = 1 / (m[0, 0] * k0 + m[0, 1] * k1 + m[0, 2] * k2)
+        y[0] = c[0] * k0 + m[0, 1] * (m[1, 2] * c[2] - c[1] * m[2, 2]) + m[0, 2] * (c[1] * m[2, 1] - m[1, 1] * c[2])
+        y[1] = m[0, 0] * (c[1] * m[2, 2] - m[1, 2] * c[2]) + c[0] * k1 + m[0, 2] * (m[1, 0] * c[2] - c[1] * m[2, 0])
+        y[2] = m[0, 0] * (m[1, 1] * c[2] - c[1] * m[2, 1]) + m[0, 1] * (c[1] * m[2, 0] - m[1, 0] * c[2]) + c[0] * k2
+        feasible = True
+        for axis in range(3):
+            y[axis] *= inverse
+            if side[axis] > 0:
+                y[axis] = low if side[axis] == 1 else high
+            feasible &= low <= y[axis] <= high
+        if not feasible:
+            continue
+        # The nearest feasible stationary point of all faces of the box is the minimiser over the box.
+        d0, d1, d2 = y[0] - x0, y[1] - x1, y[2] - x2
+        distance = m00 * d0 * d0 + m11 * d1 * d1 + m22 * d2 * d2
+        distance += 2 * (m01 * d0 * d1 + m02 * d0 * d2 + m12 * d1 * d2)
+        if distance < nearest:
+            nearest = distance
+            best[:] = y
+    return best[0], best[1], best[2]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _solve(a: Floats, b: Floats, square: float, total: float, x: Floats, regularisation: float, margin: float) -> None:
     """Move ``x`` from the mass point to the minimiser of ``x A x - 2 b x + square``, bounded by the cell.
 
@@ -145,13 +200,7 @@ def _solve(a: Floats, b: Floats, square: float, total: float, x: Floats, regular
         margin = 0.0
     low, high = -margin, 1 + margin
     if not (low <= x0 <= high and low <= x1 <= high and low <= x2 <= high):
-        x0, x1, x2 = x[0], x[1], x[2]
-        for _ in range(ITERATIONS):
-            f0, f1, f2 = b[0] + shift * x0, b[1] + shift * x1, b[2] + shift * x2
-            for _ in range(SWEEPS):
-                x0 = min(max((f0 - m01 * x1 - m02 * x2) / m00, low), high)
-                x1 = min(max((f1 - m01 * x0 - m12 * x2) / m11, low), high)
-                x2 = min(max((f2 - m02 * x0 - m12 * x1) / m22, low), high)
+        x0, x1, x2 = _nearest_in_box(m00, m01, m02, m11, m12, m22, x0, x1, x2, low, high)
     x[0], x[1], x[2] = x0, x1, x2
 
 
