@@ -229,17 +229,17 @@ def walk_edges(
             direction = (dx if axis == 0 else (dy if axis == 1 else dz)) / length
             step, at = np.float64(steps[axis]), np.float64(vertices[i, axis])
             start = np.floor(np.float64(vertices[i, axis] / steps[axis]))  # float32 quotient, as published
+            if enter > 0.0:  # begin where it comes near the grid; clamped, because far away this sum is coarse
+                at = min(max(at + direction * enter, -step), (counts[axis] + 1) * step)
+                start = np.floor(at / step)
+            cell[axis] = int(start)
             sign[axis] = 1 if direction > 0.0 else -1
             spacing[axis] = step / abs(direction) if direction != 0.0 else np.inf
-            skipped = 0.0
-            if direction == 0.0:
-                next_at[axis] = np.inf
-            else:
+            next_at[axis] = np.inf
+            if direction != 0.0:
                 border = np.float64(steps[axis] * np.float32(start + 1.0 if direction > 0.0 else start))
                 next_at[axis] = (border - at) / direction
-                skipped = max(0.0, np.floor((enter - next_at[axis]) / spacing[axis]))
-                next_at[axis] += skipped * spacing[axis]
-            cell[axis] = int(min(max(start + skipped * sign[axis], -4.0), counts[axis] + 4.0))
+        length -= enter
         while True:
             inside = True
             for axis in range(3):
@@ -255,9 +255,11 @@ def walk_edges(
                 axis = 0 if next_at[0] < next_at[2] else 2
             else:
                 axis = 1 if next_at[1] < next_at[2] else 2
-            if next_at[axis] > length or next_at[axis] > leave:
+            if not next_at[axis] <= length:
                 break
             cell[axis] += sign[axis]
+            if cell[axis] < -2 or cell[axis] > counts[axis] + 1:  # it can only get further away
+                break
             next_at[axis] += spacing[axis]
 
 
