@@ -69,9 +69,9 @@ class Matrix:
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def _selected(catalog: Catalog, kind: str, names: Sequence[str]) -> list[str]:
+def _selected(catalog: Catalog, kind: str, names: Sequence[str], leave_out: Sequence[str] = ()) -> list[str]:
     if not names:
-        return [spec.name for spec in catalog.of_kind(kind)]
+        return [spec.name for spec in catalog.of_kind(kind) if spec.name not in leave_out]
     return [catalog.get(name if name.startswith(f"{kind}/") else f"{kind}/{name}").name for name in names]
 
 
@@ -109,8 +109,9 @@ def combinations(
     found: list[Combination] = []
     skipped: list[Skipped] = []
     if request.representations or request.extractors or not request.pipelines:
-        representations = _selected(catalog, "representation", request.representations)
-        extractors = _selected(catalog, "extractor", request.extractors)
+        leave_out = registry.defaults.get("bench", {}).get("leave-out", ())
+        representations = _selected(catalog, "representation", request.representations, leave_out)
+        extractors = _selected(catalog, "extractor", request.extractors, leave_out)
         for pair in pairings(catalog):
             representation, extractor = pair.representation.name, pair.extractor.name
             if representation not in representations or extractor not in extractors:

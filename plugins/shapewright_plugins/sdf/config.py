@@ -42,8 +42,9 @@ class Config:
     thickness: float = 0.75
     """Distance of a shell from the surface, to each side, in cells: above 0.5, so that the lattice cannot slip
     through, and below the margin."""
-    gradients: bool = False
-    """Store exact gradients at the lattice points (Hermite data for dual methods): 12 bytes a point more."""
+    gradients: bool = True
+    """Store exact gradients at the lattice points (Hermite data, with which dual contouring keeps edges): 12 bytes a
+    point more."""
 
     def __post_init__(self) -> None:
         _within("resolution", self.resolution, 1, LARGEST_RESOLUTION)
