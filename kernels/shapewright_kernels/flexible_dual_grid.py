@@ -296,7 +296,7 @@ def mesh_to_flexible_dual_grid(
         ValueError: shapes, indices, weights, grid or box are out of range, or a vertex is not finite in float32.
     Source: TRELLIS.2 (arXiv 2512.14692), o-voxel converter.
 
-    >>> corners = np.array([[0.1, 0.1, 0.5], [0.9, 0.1, 0.5], [0.1, 0.9, 0.5]])
+    >>> corners = np.array([[0.1, 0.1, 0.5], [1.0, 0.1, 0.5], [0.1, 1.0, 0.5]])
     >>> grid = mesh_to_flexible_dual_grid(corners, np.array([[0, 1, 2]]), grid_size=2, aabb=[[0, 0, 0], [1, 1, 1]])
     >>> grid.coords.tolist(), grid.intersected.any(axis=0).tolist()
     ([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], [False, False, True])
