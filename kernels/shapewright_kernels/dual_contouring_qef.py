@@ -48,15 +48,6 @@ def mark_corners(index: LatticeIndex, mixed: Words, corners: Words, start: Integ
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _value(index: LatticeIndex, values: Floats, word: Integer, bit: Integer) -> float:
-    """Value of a lattice point; NaN where it does not exist or is not finite."""
-    if word < 0 or (index.present[word] >> np.uint64(bit)) & np.uint64(1) == 0:
-        return np.nan
-    value = np.float64(values[row_of(index, word, bit)])
-    return value if value - value == 0 else np.nan
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def write_slopes(
     index: LatticeIndex,
     values: Floats,
@@ -67,25 +58,47 @@ def write_slopes(
     stop: Integer,
 ) -> None:
     """Differences of the values at the points ``corners``, in their order."""
+    one = np.uint64(1)
     ahead, behind = np.empty((4, 2), np.int64), np.empty((4, 2), np.int64)
+    near, begin, near_value = np.empty(7, np.int64), np.empty(7, np.int64), np.empty(7)
+    present, order = index.present, index.order
     for word in range(start, stop):
         points = corners[word]
         if points == 0:
             continue
         ahead_words(index.shape, index.links, word, ahead)
         behind_words(index.shape, index.links, word, behind)
+        near[0], near[1], near[2], near[3] = behind[2, 0], ahead[2, 0], behind[1, 0], ahead[1, 0]
+        near[4], near[5], near[6] = behind[0, 1], ahead[0, 1], word
+        for side in range(7):
+            if near[side] >= 0:  # of a dense grid the row of the word's first place, of sparse points the first rank
+                begin[side] = row_of(index, near[side], np.int64(0)) if index.dense else index.first[near[side]]
         row = first[word]
         while points != 0:
             bit = lowest_bit(points)
-            points &= points - np.uint64(1)
-            own = _value(index, values, word, bit)
-            for axis in range(2):
-                under = _value(index, values, behind[2 >> axis, 0], bit)
-                above = _value(index, values, ahead[2 >> axis, 0], bit)
-                slopes[row, axis] = _difference(under, own, above)
-            under = _value(index, values, word if bit > 0 else behind[0, 1], (bit - 1) & 63)
-            above = _value(index, values, word if bit < 63 else ahead[0, 1], (bit + 1) & 63)
-            slopes[row, 2] = _difference(under, own, above)
+            points &= points - one
+            for side in range(7):
+                at, place = near[side], bit
+                if side == 4 and bit > 0:
+                    at, place = word, bit - 1
+                elif side == 5 and bit < 63:
+                    at, place = word, bit + 1
+                elif side == 4:
+                    place = np.int64(63)
+                elif side == 5:
+                    place = np.int64(0)
+                near_value[side] = np.nan
+                if at >= 0 and (present[at] >> np.uint64(place)) & one != 0:
+                    source = begin[6] if at == word else begin[side]
+                    if index.dense:
+                        source += place
+                    else:
+                        source += popcount(present[at] & below(place))
+                        source = order[source] if order.size > 0 else source
+                    value = np.float64(values[source])
+                    near_value[side] = value if value - value == 0 else np.nan
+            for axis in range(3):
+                slopes[row, axis] = _difference(near_value[2 * axis], near_value[6], near_value[2 * axis + 1])
             row += 1
 
 

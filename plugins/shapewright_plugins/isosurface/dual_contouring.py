@@ -25,14 +25,14 @@ class Config:
     """
 
     level: float | None = None
-    regularisation: float = 0.02
+    regularisation: float = 0.1
     clamp: bool = True
     margin: float = 0.5
     manifold: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.regularisation < math.inf:
-            raise ConfigError(f"regularisation must be positive, not {self.regularisation}; 0.02 suits exact distances")
+            raise ConfigError(f"regularisation must be positive, not {self.regularisation}; 0.1 suits exact distances")
         if not 0 <= self.margin < math.inf:
             raise ConfigError(f"margin must be 0 or more cells, not {self.margin}; use clamp=false for no limit")
 
