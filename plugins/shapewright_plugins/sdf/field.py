@@ -57,7 +57,8 @@ class DistanceField:
             raise MeshError("a face refers to a vertex that does not exist")
         if not np.isfinite(self.vertices[self.faces]).all():
             raise MeshError("a face has a vertex that is not finite; clean the mesh first")
-        self._extent = float(np.ptp(self.vertices[self.faces].reshape(-1, 3), axis=0).max())
+        self.vertices, self.faces = _used(self.vertices, self.faces)
+        self._extent = float(np.ptp(self.vertices, axis=0).max())
         self.frame: Frame = mesh.frame.with_margin(config.resolution, config.margin)
         spacing = np.array(self.frame.extent) / config.resolution
         self.lattice = Lattice(self.frame.lower, spacing, config.resolution)
@@ -65,7 +66,7 @@ class DistanceField:
         self.level = config.thickness * self.cell if config.shell else 0.0
         self.signs: SolidSigns | None = None
         if not config.shell:
-            self.signs = SolidSigns(*_used(self.vertices, self.faces))
+            self.signs = SolidSigns(self.vertices, self.faces)
             _announce(self.signs.report, config)
         self._normals = pseudonormals(self.vertices, self._faces) if config.gradients else None
 
