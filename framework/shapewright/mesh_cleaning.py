@@ -20,6 +20,10 @@ SLIVER_HEIGHT = 1e-7
 """Share of the diagonal below which a height is the rounding of float32 coordinates."""
 
 
+_FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+_DIRECTIONS = np.array([[0.534, 0.719, 0.445], [-0.686, 0.351, 0.637], [0.417, -0.612, 0.672]])
+
+
 def unit_points(points: Array) -> Array:
     """``points`` ``(N, 3)``, finite, moved and scaled to diagonal 1 about the origin without overflow; raises
     :class:`ValueError` where all of them coincide."""
@@ -43,13 +47,7 @@ def weld(points: Array, tolerance: float) -> tuple[Array, int]:
     Returns:
         ``(N,)`` int64 indices into ``points``, and the count of distinct positions that were given up.
     """
-    order = np.lexsort(points.T[::-1])
-    ordered = points[order]
-    new = np.ones(len(points), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    group = np.empty(len(points), np.int64)
-    group[order] = np.cumsum(new) - 1
-    first = order[new]  # lexsort is stable: the first index of each position
+    first, group = _distinct_rows((points + 0.0).view(np.uint64))  # -0.0 and 0.0 are one place
     links = _close_pairs(points[first], tolerance)
     if not len(links):
         return first[group], 0
@@ -67,24 +65,57 @@ def weld(points: Array, tolerance: float) -> tuple[Array, int]:
     return leader[label][group], len(first) - len(np.unique(label))
 
 
+def _distinct_rows(rows: Array) -> tuple[Array, Array]:
+    """Index of the first of each set of equal rows ``(N, 3)`` (64-bit integers), ascending, and the set of each row."""
+    rows = rows.view(np.uint64)
+    order = np.argsort(_mixed(rows))
+    same = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
+    keys = _mixed(rows[order])
+    if (~same & (keys[1:] == keys[:-1])).any():  # two rows with one key may stand between equal ones
+        order = np.lexsort(rows.T)
+        same = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    first = np.minimum.reduceat(order, starts)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    group = np.empty(len(rows), np.int64)
+    group[order] = np.repeat(rank, np.diff(np.append(starts, len(rows))))
+    return np.sort(first), group
+
+
+def _mixed(rows: Array) -> Array:
+    """One 64-bit key a row of three 64-bit integers; different rows nearly always get different keys."""
+    key = np.zeros(len(rows), np.uint64)
+    for column, factor in zip(rows.T, _FACTORS, strict=True):
+        key = (key ^ column.astype(np.uint64, copy=False)) * factor
+        key ^= key >> np.uint64(31)
+    return key
+
+
 def _close_pairs(points: Array, tolerance: float) -> Array:
     """Index pairs ``(L, 2)`` that link all points within ``tolerance``: neighbours in one of eight shifted grids.
 
     Cells have twice the tolerance as their edge, and along each axis one of two shifts has no border between two points
-    that close.
+    that close. Points that stand alone in some projection onto a line are nobody's neighbours and take no part.
     """
-    factors = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+    candidates = np.arange(len(points))
+    reach = 1.75 * tolerance + 1e-15
+    for direction in _DIRECTIONS:
+        along = points[candidates] @ direction
+        order = np.argsort(along)
+        near = np.diff(along[order]) <= reach
+        alone = ~(np.append(near, False) | np.append(False, near))
+        candidates = candidates[order[~alone]]
+        if not len(candidates):
+            return np.zeros((0, 2), np.int64)
+    chosen = points[candidates]
     found = []
     for shift in np.ndindex(2, 2, 2):
-        cells = np.floor(points / (2 * tolerance) + np.array(shift) / 2).astype(np.int64)
-        keys = (cells.view(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
-        keys ^= keys >> np.uint64(29)
-        order = np.argsort(keys, kind="stable")
-        same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
-        a, b = order[same], order[same + 1]
-        equal = (cells[a] == cells[b]).all(axis=1)
-        found.append(np.stack([a[equal], b[equal]], axis=1))
-    return np.concatenate(found)
+        cells = np.floor(chosen / (2 * tolerance) + np.array(shift) / 2).astype(np.int64)
+        order = np.argsort(_mixed(cells.view(np.uint64)), kind="stable")
+        equal = (cells[order[1:]] == cells[order[:-1]]).all(axis=1)
+        found.append(np.stack([order[:-1][equal], order[1:][equal]], axis=1))
+    return candidates[np.concatenate(found)]
 
 
 def clean_triangles(vertices: Array, faces: Array, *, tolerance: float) -> tuple[Array, Array, Counter[str]]:
@@ -98,20 +129,27 @@ def clean_triangles(vertices: Array, faces: Array, *, tolerance: float) -> tuple
         Indices ``(K,)`` of the vertices that stay, in their order; faces ``(G, 3)`` into those, in their order; counts.
     """
     counts: Counter[str] = Counter()
-    used = np.unique(faces)
+    used, faces = _renumbered(faces, len(vertices))
     try:
         points = unit_points(vertices[used])
     except ValueError:
         return used[:0], faces[:0], Counter({"zero-area faces": len(faces)})
     leader, counts["near-duplicate vertices"] = weld(points, tolerance)
-    local = leader[np.searchsorted(used, faces)]
+    local = leader[faces]
     kept = local[~_without_area(points, local)]
     counts["zero-area faces"] = len(local) - len(kept)
-    distinct = _first_of_each(kept)
+    distinct = _distinct_rows(np.sort(kept, axis=1))[0] if len(kept) else kept[:, 0]
     counts["duplicate faces"] = len(kept) - len(distinct)
     kept = kept[distinct]
-    stay, renumbered = np.unique(kept, return_inverse=True)
-    return used[stay], renumbered.reshape(-1, 3).astype(np.int64), counts
+    stay, kept = _renumbered(kept, len(points))
+    return used[stay], kept, counts
+
+
+def _renumbered(faces: Array, vertex_count: int) -> tuple[Array, Array]:
+    """The vertices in use, ascending, and the faces as indices into those."""
+    used = np.zeros(vertex_count, bool)
+    used[faces] = True
+    return np.flatnonzero(used), (np.cumsum(used) - 1)[faces]
 
 
 def _without_area(points: Array, faces: Array) -> Array:
@@ -140,16 +178,6 @@ def _edge_keys(faces: Array, vertex_count: int) -> Array:
     return np.asarray(np.minimum(start, end) * vertex_count + np.maximum(start, end))
 
 
-def _first_of_each(faces: Array) -> Array:
-    """Indices of the faces that repeat no earlier face, whichever way round, in their order."""
-    ordered = np.sort(faces, axis=1)
-    order = np.lexsort(ordered.T[::-1])
-    ranked = ordered[order]
-    new = np.ones(len(faces), bool)
-    new[1:] = (ranked[1:] != ranked[:-1]).any(axis=1)
-    return np.sort(order[new])
-
-
 def consistent_winding(faces: Array) -> bool:
     """Whether the winding of ``faces`` ``(F, 3)`` over welded vertices tells two sides apart.
 
@@ -158,9 +186,9 @@ def consistent_winding(faces: Array) -> bool:
     """
     if len(faces) <= 1:
         return True
-    edges = _edge_keys(faces, int(faces.max()) + 1).reshape(-1)
-    forward = (faces < faces[:, [1, 2, 0]]).reshape(-1)
-    _, number, uses = np.unique(edges, return_inverse=True, return_counts=True)
-    runs_forward = np.bincount(number, weights=forward)
-    pairs = uses == 2
-    return bool(pairs.any() and (runs_forward[pairs] == 1).all())
+    keys = 2 * _edge_keys(faces, int(faces.max()) + 1) + (faces < faces[:, [1, 2, 0]])
+    keys = np.sort(keys, axis=None)  # the two directions of an edge are neighbours
+    starts = np.flatnonzero(np.append(True, np.diff(keys >> 1)))
+    forward = np.add.reduceat(keys & 1, starts)
+    pairs = np.diff(np.append(starts, len(keys))) == 2
+    return bool(pairs.any() and (forward[pairs] == 1).all())

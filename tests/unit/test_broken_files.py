@@ -1,4 +1,4 @@
-"""The shared broken inputs, each against what a loader has to do with it, and the shared meshes against the manifest."""
+"""The shared broken inputs, each against what a loader has to do with it; the shared meshes against the manifest."""
 
 from __future__ import annotations
 
