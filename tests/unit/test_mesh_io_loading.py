@@ -297,6 +297,18 @@ def test_welding_keeps_dense_detail_beside_a_far_outlier():
     assert len(np.unique(leader)) == len(dense) + 1
 
 
+def test_stl_corners_that_differ_by_one_unit_in_the_last_place_are_one_vertex(tmp_path):
+    random = np.random.default_rng(1)
+    corners = (TETRAHEDRON + 0.3).astype(np.float32)[SIDES]
+    jittered = np.nextafter(corners, np.where(random.random(corners.shape) < 0.5, -np.inf, np.inf).astype(np.float32))
+    triangles = b"".join(struct.pack("<12fH", 0, 0, 0, *corner.ravel(), 0) for corner in jittered)
+    path = written(tmp_path / "a.stl", b"jitter".ljust(80) + struct.pack("<I", 4) + triangles)
+    mesh, counts = load_mesh_with_counts(path)
+    assert len(mesh.vertices) == 4
+    assert set(counts) == {"near-duplicate vertices"}
+    assert mesh.oriented
+
+
 def test_winding_means_nothing_in_soups_and_on_one_sided_surfaces():
     assert consistent_winding(SIDES)
     assert consistent_winding(SIDES[:1])
