@@ -60,11 +60,12 @@ def _cell_cases(
 ) -> None:
     corners = np.empty(8, np.uint64)
     words = np.empty((4, 2), np.int64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
-        ahead_words(index.shape, index.links, word, words)
+        ahead_words(shape, links, word, words)
         corner_words(inside, words, corners)
         cell = first_cell[word]
         while cells != 0:
@@ -124,9 +125,10 @@ def _quad_edges(cells: Words, edges: Words, word: Integer, full: Words) -> Integ
 def _count_quads(index: LatticeIndex, mixed: Words, edges: Words, start: Integer, stop: Integer) -> Integer:
     words, cells, full = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64), np.empty(3, np.uint64)
     count = np.int64(0)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         if edges[0, word] | edges[1, word] | edges[2, word] != 0:
-            behind_words(index.shape, index.links, word, words)
+            behind_words(shape, links, word, words)
             cell_words(mixed, words, cells)
             count += _quad_edges(cells, edges, word, full)
     return count
@@ -150,15 +152,16 @@ def _write_quads(
     one = np.uint64(1)
     ahead = np.empty((4, 2), np.int64)
     words, cells, full = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64), np.empty(3, np.uint64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         if edges[0, word] | edges[1, word] | edges[2, word] == 0:
             continue
-        behind_words(index.shape, index.links, word, words)
+        behind_words(shape, links, word, words)
         cell_words(mixed, words, cells)
         if _quad_edges(cells, edges, word, full) == 0:
             continue
         _, x, y, segment = locate(index, word)
-        ahead_words(index.shape, index.links, word, ahead)
+        ahead_words(shape, links, word, ahead)
         points = full[0] | full[1] | full[2]
         while points != 0:
             bit = lowest_bit(points)

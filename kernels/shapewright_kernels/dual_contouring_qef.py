@@ -38,8 +38,9 @@ AGREEMENT = 0.05
 def mark_corners(index: LatticeIndex, mixed: Words, corners: Words, start: Integer, stop: Integer) -> None:
     """Lattice points that are corners of mixed cells."""
     words, cells = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
-        behind_words(index.shape, index.links, word, words)
+        behind_words(shape, links, word, words)
         cell_words(mixed, words, cells)
         found = np.uint64(0)
         for column in range(4):
@@ -62,12 +63,13 @@ def write_slopes(
     ahead, behind = np.empty((4, 2), np.int64), np.empty((4, 2), np.int64)
     near, begin, near_value = np.empty(7, np.int64), np.empty(7, np.int64), np.empty(7)
     present, order = index.present, index.order
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         points = corners[word]
         if points == 0:
             continue
-        ahead_words(index.shape, index.links, word, ahead)
-        behind_words(index.shape, index.links, word, behind)
+        ahead_words(shape, links, word, ahead)
+        behind_words(shape, links, word, behind)
         near[0], near[1], near[2], near[3] = behind[2, 0], ahead[2, 0], behind[1, 0], ahead[1, 0]
         near[4], near[5], near[6] = behind[0, 1], ahead[0, 1], word
         for side in range(7):
@@ -250,12 +252,13 @@ def place_vertices(
     cut = np.empty((12, 3))
     used = np.empty(8, np.bool_)
     normal, touch = np.empty(3), np.empty(3)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
         _, base_x, base_y, segment = locate(index, word)
-        ahead_words(index.shape, index.links, word, words)
+        ahead_words(shape, links, word, words)
         cell = first_cell[word]
         while cells != 0:
             bit = lowest_bit(cells)

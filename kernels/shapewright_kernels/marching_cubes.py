@@ -58,11 +58,12 @@ def _count_triangles(
     corners = np.empty(8, np.uint64)
     words = np.empty((4, 2), np.int64)
     count = np.int64(0)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
-        ahead_words(index.shape, index.links, word, words)
+        ahead_words(shape, links, word, words)
         corner_words(inside, words, corners)
         while cells != 0:
             count += cases.triangle_count[case_of(corners, lowest_bit(cells))]
@@ -83,12 +84,13 @@ def _write_vertices(
 ) -> None:
     one = np.uint64(1)
     words = np.empty((4, 2), np.int64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         points = edges[0, word] | edges[1, word] | edges[2, word]
         if points == 0:
             continue
         _, x, y, segment = locate(index, word)
-        ahead_words(index.shape, index.links, word, words)
+        ahead_words(shape, links, word, words)
         vertex = base[word]
         while points != 0:
             bit = lowest_bit(points)
@@ -127,11 +129,12 @@ def _write_faces(
     corners = np.empty(8, np.uint64)
     words = np.empty((4, 2), np.int64)
     vertex = np.empty(12, np.int64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
-        ahead_words(index.shape, index.links, word, words)
+        ahead_words(shape, links, word, words)
         corner_words(inside, words, corners)
         while cells != 0:
             bit = lowest_bit(cells)

@@ -122,10 +122,11 @@ def _sparse_signs(
 def _mark_cells(index: LatticeIndex, exists: Words, inside: Words, mixed: Words, start: Integer, stop: Integer) -> None:
     words = np.empty((4, 2), np.int64)
     corners = np.empty(8, np.uint64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         if index.dense and mixed[word] == 0:
             continue
-        ahead_words(index.shape, index.links, word, words)
+        ahead_words(shape, links, word, words)
         some, every = np.uint64(0), ~np.uint64(0)
         corner_words(inside, words, corners)
         for corner in range(8):
@@ -200,17 +201,18 @@ def _mark_edges(
     """Keep the sign changes that an active cell sees; a cell that is active and sees one is mixed."""
     words = np.empty((4, 2), np.int64)
     cells = np.empty((4, 2), np.uint64)
+    shape, links = index.shape, index.links
     for word in range(start, stop):
         counts[word] = 0
         if not index.dense:
-            ahead_words(index.shape, index.links, word, words)
+            ahead_words(shape, links, word, words)
             own = inside[word]
             edges[0, word] = own ^ (inside[words[2, 0]] if words[2, 0] >= 0 else np.uint64(0))
             edges[1, word] = own ^ (inside[words[1, 0]] if words[1, 0] >= 0 else np.uint64(0))
             edges[2, word] = own ^ raised(inside, word, words[0, 1])
         if (edges[0, word] | edges[1, word] | edges[2, word]) == 0:
             continue
-        behind_words(index.shape, index.links, word, words)
+        behind_words(shape, links, word, words)
         cell_words(mixed, words, cells)
         edges[0, word] &= cells[0, 0] | cells[0, 1] | cells[1, 0] | cells[1, 1]
         edges[1, word] &= cells[0, 0] | cells[0, 1] | cells[2, 0] | cells[2, 1]
