@@ -1,16 +1,18 @@
 """FlexiCubes: dual surface of a signed field on voxels, with learnable weights, differentiable in all of its inputs.
 
-Connectivity comes from :mod:`.flexicubes_topology`; this module does the float arithmetic in torch so that gradients reach
-positions, values and weights. Source: Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
+Connectivity comes from :mod:`.flexicubes_topology`; this module does the float arithmetic in torch so that gradients
+reach positions, values and weights. Source: Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
 Optimization", equations 3 to 9; vertex and face order as published.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .flexicubes_tables import EDGES
@@ -29,7 +31,7 @@ class DualMesh:
     faces: Tensor
     """``(F, 3)`` int64; normals point to positive values."""
     l_dev: Tensor
-    """``(E,)`` deviation of every (dual vertex, edge) incidence, the regulariser of equation 8; empty when not asked for."""
+    """``(E,)`` deviation of every (dual vertex, edge) incidence, equation 8; empty unless asked for."""
     attributes: Tensor | None
     """``(V, A)`` when corner attributes were given."""
     topology: Topology
@@ -59,7 +61,10 @@ def _check(
     count = len(cubes)
     require(voxel_coords.shape == (count, 3), f"voxel_coords must be ({count}, 3), not {tuple(voxel_coords.shape)}")
     for name, (value, shape) in weights.items():
-        require(value is None or value.shape == shape, f"{name} must be {shape}, not {value is not None and tuple(value.shape)}")
+        require(
+            value is None or value.shape == shape,
+            f"{name} must be {shape}, not {value is not None and tuple(value.shape)}",
+        )
     if count:
         require(
             int(cubes.min()) >= 0 and int(cubes.max()) < len(positions),
@@ -93,10 +98,12 @@ def flexicubes(
     Args:
         positions: ``(C, 3)`` float corner positions, already deformed, any unit.
         sdf: ``(C,)`` float, negative inside; exactly 0 counts as outside.
-        cubes: ``(N, 8)`` int32 or int64 corner ids of each voxel (corner ``c`` at offset ``(c & 1, c >> 1 & 1, c >> 2)``).
+        cubes: ``(N, 8)`` int32 or int64 corner ids of each voxel, corner ``c`` at offset
+            ``(c & 1, c >> 1 & 1, c >> 2)``.
         voxel_coords: ``(N, 3)`` integer, each voxel once, in any order; faces come out as if they were lexicographic.
         resolution: voxels an axis, one number or three.
-        alpha, beta, gamma: raw weights ``(N, 8)``, ``(N, 12)``, ``(N,)`` before tanh and sigmoid; ``None`` means neutral.
+        alpha, beta, gamma: raw weights ``(N, 8)``, ``(N, 12)``, ``(N,)`` before tanh and sigmoid; ``None`` means
+            neutral.
         training: split each quad into four triangles around a centre, which lets gradients reach ``gamma``; otherwise
             into two along the diagonal that ``gamma`` prefers.
         weight_scale: range of the weights.
@@ -154,7 +161,7 @@ def dual_geometry(
     """Positions of the dual vertices of a known topology; arguments and result as in :func:`flexicubes`."""
     device = positions.device
 
-    def tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+    def tensor(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(device)
 
     channels = positions if attributes is None else torch.cat([positions, attributes.to(positions.dtype)], dim=1)
@@ -191,7 +198,9 @@ def dual_geometry(
         mean = _ordered_rows(sizes, distance) / sizes.to(distance.dtype)
         l_dev = (distance - mean[dual]).abs()
 
-    vertices, faces = _split(tensor(found.quads), vertices, gamma, tensor(found.voxels)[dual_voxel], training, weight_scale)
+    vertices, faces = _split(
+        tensor(found.quads), vertices, gamma, tensor(found.voxels)[dual_voxel], training, weight_scale
+    )
     return DualMesh(vertices[:, :3], faces, l_dev, None if attributes is None else vertices[:, 3:], found)
 
 

@@ -1,10 +1,11 @@
-"""Fit FlexiCubes weights to Hermite data: every dual vertex goes to where the mesh has its crease, corner or tangent plane.
+"""Fit FlexiCubes weights to Hermite data: every dual vertex goes to where the mesh has its crease, corner or tangent
+plane.
 
-Corner values stay fixed, hence so does the topology, and weights belong to one voxel only: all voxels are independent small
-problems with at most 12 equations in 20 unknowns, solved by damped Gauss-Newton steps from neutral weights, which keeps the
-weights small. Weights alone keep a dual vertex in the hull of its crossed edges, and a crease near the far corner of a voxel
-lies outside; such voxels pull their corners along, and the voxels around a moved corner are solved again.
-Everything here is in voxel units relative to the voxel's lower corner.
+Corner values stay fixed, hence so does the topology, and weights belong to one voxel only: all voxels are independent
+small problems with at most 12 equations in 20 unknowns, solved by damped Gauss-Newton steps from neutral weights, which
+keeps the weights small. Weights alone keep a dual vertex in the hull of its crossed edges, and a crease near the far
+corner of a voxel lies outside; such voxels pull their corners along, and the voxels around a moved corner are solved
+again. Everything here is in voxel units relative to the voxel's lower corner.
 Source of the targets: dual contouring (Ju et al. 2002) with its error function regularised towards the mean crossing.
 """
 
@@ -128,7 +129,7 @@ def _place(
             alpha_a, alpha_b, weight = 1.0 + scale * tanh_a, 1.0 + scale * tanh_b, 1.0 + scale * tanh_e
             near = values[a] * alpha_a
             t = near / (near + values[b] * alpha_b)
-            slide = t * (1.0 - t) * weight / total  # derivative by the logarithm of alpha_a; by alpha_b it is the negative
+            slide = t * (1.0 - t) * weight / total  # by the logarithm of alpha_a; by that of alpha_b the negative
             by_a = slide * scale * (1.0 - tanh_a * tanh_a) / alpha_a
             by_b = -slide * scale * (1.0 - tanh_b * tanh_b) / alpha_b
             by_weight = scale * (1.0 - tanh_e * tanh_e) / total
@@ -284,7 +285,8 @@ def fit_weights(
     rounds: int = 12,
     threads: int | None = None,
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Raw alpha and beta, and corner offsets, that bring the dual vertices to ``targets`` as closely as the topology allows.
+    """Raw alpha and beta, and corner offsets, that bring the dual vertices to ``targets`` as closely as the topology
+    allows.
 
     Args:
         found: topology of ``cubes`` with ``S`` surface voxels and ``D`` dual vertices.
@@ -294,8 +296,8 @@ def fit_weights(
         rounds: how often corners may move; 0 leaves them on the lattice.
         threads: never changes the result.
     Returns:
-        alpha ``(S, 8)`` and beta ``(S, 12)`` float64, at most 4 in magnitude; corner offsets ``(C, 3)`` in voxels, at most
-        0.45 in magnitude; what is left, ``(D, 3)`` dual vertex minus target, 0 where there is none.
+        alpha ``(S, 8)`` and beta ``(S, 12)`` float64, at most 4 in magnitude; corner offsets ``(C, 3)`` in voxels, at
+        most 0.45 in magnitude; what is left, ``(D, 3)`` dual vertex minus target, 0 where there is none.
     """
     count = len(found.voxels)
     surface = cubes[found.voxels]
@@ -359,7 +361,8 @@ def _vote(quads: Ints, voxel: Ints, gains: Floats, scale: float, gamma: Floats) 
 
 
 def split_weights(quads: Ints, dual_voxel: Ints, gains: Floats, voxels: int, *, weight_scale: float = 0.99) -> Floats:
-    """Raw gamma that makes quads split along the better diagonal; wishes that contradict one another are settled by turns.
+    """Raw gamma that makes quads split along the better diagonal; wishes that contradict one another are settled by
+    turns.
 
     Args:
         quads: ``(Q, 4)`` dual vertices of quads that have a wish. dual_voxel: voxel of each dual vertex.

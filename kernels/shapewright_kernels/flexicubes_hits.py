@@ -1,16 +1,18 @@
 """Where a mesh crosses the edges of a sparse lattice: exact hits, watertight between neighbouring faces.
 
 Each face is scanned along the three axes. Whether a lattice line passes through a face is decided in the projection by
-counting edges to one side, each edge evaluated from its lower vertex id: the two faces at an edge do the same arithmetic, so
-a line never slips between them and never counts twice.
+counting edges to one side, each edge evaluated from its lower vertex id: the two faces at an edge do the same
+arithmetic, so a line never slips between them and never counts twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from .arrays import Bools, Floats, Ints
 from .threads import run_chunks, spans
@@ -21,7 +23,8 @@ _FACES = 4096
 
 @dataclass(frozen=True)
 class Hits:
-    """Crossings sorted by ``edge``, then by ``offset``. Edge ``3 * corner + axis`` runs from a corner one step up ``axis``."""
+    """Crossings sorted by ``edge``, then by ``offset``. Edge ``3 * corner + axis`` runs from a corner one step up
+    ``axis``."""
 
     edge: Ints
     """``(H,)``"""
@@ -90,7 +93,9 @@ def _scan(
                     continue
                 for i in range(int(np.ceil(left)), int(np.floor(right)) + 1):
                     x = float(i)
-                    crossings = int(_right_of(a, b, u, v, x, y)) + _right_of(a, c, u, v, x, y) + _right_of(b, c, u, v, x, y)
+                    crossings = (
+                        int(_right_of(a, b, u, v, x, y)) + _right_of(a, c, u, v, x, y) + _right_of(b, c, u, v, x, y)
+                    )
                     if crossings & 1 == 0:
                         continue
                     wb = ((x - a[u]) * (c[v] - a[v]) - (y - a[v]) * (c[u] - a[u])) / area
@@ -114,7 +119,9 @@ def _scan(
     return count
 
 
-def lattice_hits(vertices: Floats, faces: Ints, corners: Ints, *, threads: int | None = None) -> Hits:
+def lattice_hits(
+    vertices: Floats, faces: Ints, corners: NDArray[np.integer[Any]], *, threads: int | None = None
+) -> Hits:
     """All crossings of a mesh with the axis-parallel lattice edges that start at some lattice points.
 
     Args:
@@ -130,9 +137,9 @@ def lattice_hits(vertices: Floats, faces: Ints, corners: Ints, *, threads: int |
     packed = np.asarray(corners, np.int64)
     keys = (packed[:, 0] << 42) | (packed[:, 1] << 21) | packed[:, 2]
     points = np.ascontiguousarray(vertices, np.float64)
-    none = np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64)
+    none, nothing = np.empty(0, np.int64), np.empty(0)
     chunks = spans(len(faces), _FACES)
-    counts = run_chunks(lambda span: _scan(points, faces, keys, *span, False, *none), chunks, threads)
+    counts = run_chunks(lambda span: _scan(points, faces, keys, *span, False, none, nothing, none), chunks, threads)
     starts = np.cumsum([0, *counts])
     edge, offset, face = np.empty(starts[-1], np.int64), np.empty(starts[-1]), np.empty(starts[-1], np.int64)
 

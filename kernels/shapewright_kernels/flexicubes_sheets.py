@@ -1,8 +1,8 @@
 """Oriented sheets of any mesh: which faces belong to one side, and normals that decide the side of a point near them.
 
-Faces that meet two by two are turned until they agree, so wrongly wound input has sides as well. Where a surface branches,
-ends, or cannot be oriented (Moebius strip) the sheets are cut: a normal there speaks for one sheet only. Source of the
-normals: Baerentzen and Aanaes 2005, restricted to one sheet.
+Faces that meet two by two are turned until they agree, so wrongly wound input has sides as well. Where a surface
+branches, ends, or cannot be oriented (Moebius strip) the sheets are cut: a normal there speaks for one sheet only.
+Source of the normals: Baerentzen and Aanaes 2005, restricted to one sheet.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ class Sheets:
 def _orient(pairs: Ints, opposed: Bools, start: Ints, links: Ints, sheet: Ints, flip: Bools) -> int:
     """Flood every sheet over its manifold edges; returns the number of sheets. ``links`` are edges by face, CSR."""
     faces = len(sheet)
-    stack = np.empty(faces, np.int64)
+    queue = np.empty(faces, np.int64)
     sheet[:] = -1
     sheets = 0
     for seed in range(faces):
         if sheet[seed] >= 0:
             continue
         sheet[seed] = sheets
-        stack[0] = seed
-        size = 1
-        while size:
-            size -= 1
-            face = stack[size]
+        queue[0] = seed
+        head, tail = 0, 1
+        while head < tail:  # breadth first, so that the seam of what cannot be oriented is short
+            face = queue[head]
+            head += 1
             for i in range(start[face], start[face + 1]):
                 edge = links[i]
                 other = pairs[edge, 0] if pairs[edge, 1] == face else pairs[edge, 1]
                 if sheet[other] < 0:
                     sheet[other] = sheets
                     flip[other] = flip[face] != opposed[edge]
-                    stack[size] = other
-                    size += 1
+                    queue[tail] = other
+                    tail += 1
         sheets += 1
     return sheets
 
@@ -138,11 +138,15 @@ def oriented_sheets(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance
     along, before = np.roll(triangles, -1, axis=1) - triangles, np.roll(triangles, 1, axis=1) - triangles
     angle = np.arctan2(np.linalg.norm(np.cross(along, before), axis=2), (along * before).sum(axis=2)).reshape(-1)
     by_corner = angle[:, None] * np.repeat(normals, 3, axis=0)
-    fans = np.stack([np.bincount(parent, by_corner[:, axis], minlength=corners.size) for axis in range(3)], axis=1)
+    fans: Floats = np.zeros_like(by_corner)
+    for axis in range(3):
+        fans[:, axis] = np.bincount(parent, by_corner[:, axis], minlength=corners.size)
     by_edge = np.repeat(normals, 3, axis=0)
     fused = normals[pairs[agree, 0]] + normals[pairs[agree, 1]]
     by_edge[first[agree]] = fused
     by_edge[second[agree]] = fused
-    features = Pseudonormals(triangles, normals, _unit(by_edge.reshape(-1, 3, 3)), _unit(fans)[parent].reshape(-1, 3, 3))
+    features = Pseudonormals(
+        triangles, normals, _unit(by_edge.reshape(-1, 3, 3)), _unit(fans)[parent].reshape(-1, 3, 3)
+    )
     border = topology.edges[topology.boundary]
     return Sheets(positions, corners, flip, features, border, int((~agree).sum()))

@@ -1,9 +1,9 @@
 """Signs of lattice corners that change exactly where a mesh crosses the lattice, as far as that is possible.
 
-Sides given by the nearest sheet are right near one sheet, but two sheets that cross or lie within two cells of one another
-contradict between them: a false wall. The rule that is free of walls is local: the ends of a lattice edge differ if and only
-if the mesh crosses the edge an odd number of times. Corners are grouped by edges on which both agree; groups are then turned
-against one another so that the others agree too, wherever these do not contradict.
+Sides given by the nearest sheet are right near one sheet, but two sheets that cross or lie within two cells of one
+another contradict between them: a false wall. The rule that is free of walls is local: the ends of a lattice edge
+differ if and only if the mesh crosses the edge an odd number of times. Corners are grouped by edges on which both
+agree; groups are then turned against one another so that the others agree too, wherever these do not contradict.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ def consistent_signs(steps: Ints, odd: Bools, inside: Bools) -> Bools:
 
     Args:
         steps: ``(C, 3)`` from :func:`corner_steps`. odd: ``(C, 3)`` bool, the edge is crossed an odd number of times.
-        inside: ``(C,)`` bool, first guess. In each connected part the guess is kept or reversed for the smaller share of
-            corners.
+        inside: ``(C,)`` bool, first guess. In each connected part the guess is kept or reversed for the smaller share
+            of corners.
     Returns:
-        ``(C,)`` bool. A mesh without boundary always gets signs without a contradiction: they are the parity of the layers
-        around a corner, so every wall of overlapping or nested parts stays. Around the border of an open mesh one
-        contradiction per turn is unavoidable.
+        ``(C,)`` bool. A mesh without boundary always gets signs without a contradiction: they are the parity of the
+        layers around a corner, so every wall of overlapping or nested parts stays. Around the border of an open mesh
+        one contradiction per turn is unavoidable.
     """
     flip = np.zeros(len(inside), bool)
     _turn(steps, odd, inside, flip)

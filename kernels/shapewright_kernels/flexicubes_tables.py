@@ -1,8 +1,8 @@
 """Case tables of Dual Marching Cubes as FlexiCubes uses them, generated from their rules instead of stored.
 
-Numbering: corner ``c`` of a voxel lies at offset ``(c & 1, c >> 1 & 1, c >> 2 & 1)``; a case is the sum of ``2 ** c`` over
-its inside corners. Source: Nielson 2004; Shen et al. 2023 (FlexiCubes), whose published tables these equal entry by entry
-(the tests compare hashes).
+Numbering: corner ``c`` of a voxel lies at offset ``(c & 1, c >> 1 & 1, c >> 2 & 1)``; a case is the sum of
+``2 ** c`` over its inside corners. Source: Nielson 2004; Shen et al. 2023 (FlexiCubes), whose published tables these
+equal entry by entry (the tests compare hashes).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 EDGES = np.array(
     [[0, 1], [1, 5], [4, 5], [0, 4], [2, 3], [3, 7], [6, 7], [2, 6], [2, 0], [3, 1], [7, 5], [6, 4]], dtype=np.int64
 )
-"""``(12, 2)`` oriented corner pairs. All voxels around an edge orient it alike: x and z edges ascend, y edges descend."""
+"""``(12, 2)`` oriented corner pairs. All voxels around an edge orient it alike: x and z edges ascend, y edges
+descend."""
 
 CORNERS = np.array([[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)], dtype=np.int64)
 """``(8, 3)`` offsets of the corners."""
@@ -26,12 +27,15 @@ _PUBLISHED_ORDER = {231: [[4, 5, 9], [2, 3, 11]]}
 
 
 class Tables(NamedTuple):
-    """``groups (256, 4, 7)`` int16: edges of each dual vertex, padded with -1. ``count (256,)`` int16: dual vertices of a
-    case. ``check (256, 5)`` int16: ``(flag, dx, dy, dz, other case)`` of cases that two voxels sharing the ambiguous face
-    must invert together."""
+    """Three tables over the 256 cases, int16.
+
+    ``groups (256, 4, 7)``: edges of each dual vertex, padded with -1. ``number (256,)``: dual vertices of a case.
+    ``check (256, 5)``: ``(flag, dx, dy, dz, other case)`` of cases that two voxels sharing the ambiguous face must
+    invert together.
+    """
 
     groups: NDArray[np.int16]
-    count: NDArray[np.int16]
+    number: NDArray[np.int16]
     check: NDArray[np.int16]
 
 
@@ -82,7 +86,7 @@ def _groups(case: int) -> tuple[list[list[int]], list[tuple[tuple[int, int, int]
 def tables() -> Tables:
     """The three tables; read-only arrays.
 
-    >>> tables().groups[1, 0, :3].tolist(), int(tables().count[105])
+    >>> tables().groups[1, 0, :3].tolist(), int(tables().number[105])
     ([0, 3, 8], 4)
     """
     padded = np.full((256, 4, 7), -1, np.int16)

@@ -1,8 +1,8 @@
 """Connectivity of FlexiCubes: which dual vertices exist, which edges they average, which four make a quad.
 
-Everything discrete happens here, in compiled code and linear in the number of surface voxels: no row-wise unique, no hash
-map. Positions never enter, so the float arithmetic can stay differentiable elsewhere. Source: Shen et al. 2023, section 4;
-ambiguity rule of Nielson's Dual Marching Cubes (cases C16 and C19).
+Everything discrete happens here, in compiled code and linear in the number of surface voxels: no row-wise unique, no
+hash map. Positions never enter, so the float arithmetic can stay differentiable elsewhere. Source: Shen et al. 2023,
+section 4; ambiguity rule of Nielson's Dual Marching Cubes (cases C16 and C19).
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .arrays import Bools, Ints
 from .flexicubes_tables import CORNERS, EDGES, tables
 from .threads import run_chunks, spans
 
+Rows = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
 _CHUNK = 1 << 16
 """Voxels, or corner buckets, of one unit of work."""
 _MAX_AXIS = 1 << 21
@@ -24,33 +27,34 @@ _MAX_AXIS = 1 << 21
 
 @dataclass(frozen=True)
 class Topology:
-    """Dual mesh without positions. ``S`` surface voxels, ``D`` dual vertices, ``E`` incidences (dual vertex, edge), ``Q`` quads.
+    """Dual mesh without positions. ``S`` surface voxels, ``D`` dual vertices, ``E`` incidences (dual vertex, edge),
+    ``Q`` quads.
 
-    Dual vertices come by voxels with one, two, three, four of them, then in lexicographic voxel order, then in group order;
-    incidences follow their dual vertex, ascending in the voxel's edge number.
+    Dual vertices come by voxels with one, two, three, four of them, then in lexicographic voxel order, then in group
+    order; incidences follow their dual vertex, ascending in the voxel's edge number.
     """
 
-    voxels: NDArray[np.int64]
+    voxels: Ints
     """``(S,)`` rows of the caller's voxels that hold surface, in lexicographic order of their coordinates."""
-    cases: NDArray[np.uint8]
+    cases: Bytes
     """``(S,)`` cases after inversion of ambiguous pairs."""
-    dual_voxel: NDArray[np.int64]
+    dual_voxel: Ints
     """``(D,)`` index into ``voxels``."""
-    dual_start: NDArray[np.int64]
+    dual_start: Ints
     """``(D + 1,)`` first incidence of each dual vertex."""
-    edge: NDArray[np.uint8]
+    edge: Bytes
     """``(E,)`` edge number 0..11 within the voxel."""
-    ends: NDArray[np.int64]
+    ends: Ints
     """``(E, 2)`` global ids of the edge's corners, oriented."""
-    quads: NDArray[np.int64]
-    """``(Q, 4)`` dual vertices around an edge with four surface voxels, wound towards positive values; quads whose first
-    corner is positive come first, then the others, each in order of the edge's corner ids."""
-    quad_ends: NDArray[np.int64]
+    quads: Ints
+    """``(Q, 4)`` dual vertices around an edge with four surface voxels, wound towards positive values; quads whose
+    first corner is positive come first, then the others, each in order of the edge's corner ids."""
+    quad_ends: Ints
     """``(Q, 2)`` corners of the edge that each quad surrounds."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _keys(coords, keys):  # type: ignore[no-untyped-def]
+def _keys(coords: Rows, keys: Ints) -> bool:
     """Packed lexicographic keys; returns whether they already ascend strictly."""
     ascending = True
     for row in range(len(coords)):
@@ -62,7 +66,7 @@ def _keys(coords, keys):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _classify(cubes, inside, order, low, high, cases):  # type: ignore[no-untyped-def]
+def _classify(cubes: Ints, inside: Bools, order: Ints, low: int, high: int, cases: Bytes) -> int:
     """Case of each voxel (in sorted order) and the number of voxels that hold surface."""
     surface = 0
     for i in range(low, high):
@@ -77,7 +81,9 @@ def _classify(cubes, inside, order, low, high, cases):  # type: ignore[no-untype
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _compact(cases, order, keys, low, high, start, voxels, found, found_keys):  # type: ignore[no-untyped-def]
+def _compact(
+    cases: Bytes, order: Ints, keys: Ints, low: int, high: int, start: int, voxels: Ints, found: Bytes, found_keys: Ints
+) -> None:
     at = start
     for i in range(low, high):
         if cases[i] != 0 and cases[i] != 255:
@@ -88,7 +94,7 @@ def _compact(cases, order, keys, low, high, start, voxels, found, found_keys):  
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _inverted(cases, keys, coords, voxels, flagged, check, result):  # type: ignore[no-untyped-def]
+def _inverted(cases: Bytes, keys: Ints, coords: Rows, voxels: Ints, flagged: Ints, check: Ints, result: Bytes) -> None:
     """Swap a flagged case for its partner where the voxel across the ambiguous face is flagged as well.
 
     ``flagged`` are indices of flagged voxels; their keys ascend, so a neighbour is found by bisection.
@@ -116,7 +122,7 @@ def _inverted(cases, keys, coords, voxels, flagged, check, result):  # type: ign
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count(cases, sizes, number, low, high, counts):  # type: ignore[no-untyped-def]
+def _count(cases: Bytes, sizes: Ints, number: Ints, low: int, high: int, counts: Ints) -> None:
     """Dual vertices and incidences of a chunk by the voxel's number of dual vertices; ``counts (4, 2)``."""
     for i in range(low, high):
         case = cases[i]
@@ -127,10 +133,12 @@ def _count(cases, sizes, number, low, high, counts):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _fill(  # type: ignore[no-untyped-def]
-    cases, voxels, cubes, groups, sizes, number, edges, low, high, starts, dual_voxel, dual_start, edge, ends, slots
-):
-    """Write dual vertices and incidences of a chunk; ``slots (S, 12)`` gets the dual vertex of each crossing edge, else -1."""
+def _fill(
+    cases: Bytes, voxels: Ints, cubes: Ints, groups: Ints, sizes: Ints, number: Ints, edges: Ints, low: int, high: int,
+    starts: Ints, dual_voxel: Ints, dual_start: Ints, edge: Bytes, ends: Ints, slots: Ints,
+) -> None:  # fmt: skip
+    """Write dual vertices and incidences of a chunk; ``slots (S, 12)`` gets the dual vertex of each crossing edge, else
+    -1."""
     for i in range(low, high):
         case = cases[i]
         row = voxels[i]
@@ -154,13 +162,13 @@ def _fill(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _bucket_sizes(ends, sizes):  # type: ignore[no-untyped-def]
+def _bucket_sizes(ends: Ints, sizes: Ints) -> None:
     for i in range(len(ends)):
         sizes[ends[i, 0] + 1] += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _fill_buckets(voxels, cubes, edges, slots, next_free, far, dual):  # type: ignore[no-untyped-def]
+def _fill_buckets(voxels: Ints, cubes: Ints, edges: Ints, slots: Ints, next_free: Ints, far: Ints, dual: Ints) -> None:
     """Stable counting sort of (edge, dual vertex) pairs by the edge's first corner, in voxel order within a bucket."""
     for i in range(len(voxels)):
         row = voxels[i]
@@ -174,7 +182,7 @@ def _fill_buckets(voxels, cubes, edges, slots, next_free, far, dual):  # type: i
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sort_buckets(start, far, dual, positive, low, high):  # type: ignore[no-untyped-def]
+def _sort_buckets(start: Ints, far: Ints, dual: Ints, positive: Bools, low: int, high: int) -> tuple[int, int]:
     """Order each bucket by the edge's second corner (stable) and count the quads of both kinds."""
     ahead = behind = 0
     for near in range(low, high):
@@ -203,7 +211,10 @@ def _sort_buckets(start, far, dual, positive, low, high):  # type: ignore[no-unt
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _emit_quads(start, far, dual, positive, low, high, ahead, behind, quads, quad_ends):  # type: ignore[no-untyped-def]
+def _emit_quads(
+    start: Ints, far: Ints, dual: Ints, positive: Bools, low: int, high: int, ahead: int, behind: int,
+    quads: Ints, quad_ends: Ints,
+) -> None:  # fmt: skip
     for near in range(low, high):
         i = start[near]
         last = start[near + 1]
@@ -215,17 +226,19 @@ def _emit_quads(start, far, dual, positive, low, high, ahead, behind, quads, qua
                 if positive[near]:
                     at = ahead
                     ahead += 1
-                    quads[at, 0], quads[at, 1], quads[at, 2], quads[at, 3] = dual[i], dual[i + 1], dual[i + 3], dual[i + 2]
+                    turn = (0, 1, 3, 2)
                 else:
                     at = behind
                     behind += 1
-                    quads[at, 0], quads[at, 1], quads[at, 2], quads[at, 3] = dual[i + 2], dual[i + 3], dual[i + 1], dual[i]
+                    turn = (2, 3, 1, 0)
+                for k in range(4):
+                    quads[at, k] = dual[i + turn[k]]
                 quad_ends[at, 0] = near
                 quad_ends[at, 1] = far[i]
             i = j
 
 
-def _sorted_rows(coords: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sorted_rows(coords: Rows) -> tuple[Ints, Ints]:
     """Ascending keys of the voxels and the permutation that sorts them (empty when they are sorted already)."""
     if len(coords) and (coords.min() < 0 or coords.max() >= _MAX_AXIS):
         raise ValueError(f"voxel coordinates must lie in [0, {_MAX_AXIS}); found {coords.min()} to {coords.max()}")
@@ -239,9 +252,7 @@ def _sorted_rows(coords: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[
     return keys, order
 
 
-def _surface(
-    cubes: NDArray[np.int64], coords: NDArray[np.int32], inside: NDArray[np.bool_], threads: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def _surface(cubes: Ints, coords: Rows, inside: Bools, threads: int | None) -> tuple[Ints, Bytes]:
     """Rows of surface voxels in lexicographic order and their cases, ambiguous pairs inverted."""
     keys, order = _sorted_rows(coords)
     cases = np.empty(len(coords), np.uint8)
@@ -264,10 +275,10 @@ def _surface(
 
 
 def topology(
-    cubes: NDArray[np.int64],
-    coords: NDArray[np.int32],
-    inside: NDArray[np.bool_],
-    positive: NDArray[np.bool_],
+    cubes: Ints,
+    coords: Rows,
+    inside: Bools,
+    positive: Bools,
     *,
     threads: int | None = None,
 ) -> Topology:
@@ -280,13 +291,14 @@ def topology(
         positive: ``(C,)`` bool, value above zero (an exact zero is neither; published winding rule).
         threads: worker threads; the result is the same for every number.
     Raises:
-        ValueError: a coordinate is negative or above 2^21, a voxel occurs twice, or more than four voxels claim one edge.
+        ValueError: a coordinate is negative or above 2^21, a voxel occurs twice, or more than four voxels claim one
+            edge.
     """
     voxels, cases = _surface(cubes, coords, inside, threads)
     table = tables()
     groups = table.groups.astype(np.int64)
     sizes = (table.groups >= 0).sum(axis=2)
-    number = table.count.astype(np.int64)
+    number = table.number.astype(np.int64)
     chunks = spans(len(voxels), _CHUNK)
     counts = np.zeros((len(chunks), 4, 2), np.int64)
     run_chunks(lambda c: _count(cases, sizes, number, *chunks[c], counts[c]), range(len(chunks)), threads)
@@ -314,13 +326,13 @@ def topology(
 
 
 def _quads(
-    voxels: NDArray[np.int64],
-    cubes: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    positive: NDArray[np.bool_],
+    voxels: Ints,
+    cubes: Ints,
+    ends: Ints,
+    slots: Ints,
+    positive: Bools,
     threads: int | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     start = np.zeros(len(positive) + 1, np.int64)
     _bucket_sizes(ends, start)
     np.cumsum(start, out=start)
@@ -331,7 +343,9 @@ def _quads(
     counts = run_chunks(lambda span: _sort_buckets(start, far, dual, positive, *span), chunks, threads)
     kinds = np.array(counts, np.int64).reshape(-1, 2)
     if (kinds < 0).any():
-        raise ValueError("more than four voxels share one edge: corner ids and voxel coordinates do not belong together")
+        raise ValueError(
+            "more than four voxels share one edge: corner ids and voxel coordinates do not belong together"
+        )
     first = np.cumsum(kinds, axis=0) - kinds
     ahead = int(kinds[:, 0].sum())
     total = int(kinds.sum())

@@ -6,18 +6,22 @@ Coordinates are ``(N, 3)`` int32 rows in strictly lexicographic order (x slowest
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .arrays import Bools, Ints
 from .threads import run_chunks, thread_count
 
+Rows = NDArray[np.int32]
 _BLOCKS = 64
 """Units of work along x, enough to balance uneven planes."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _first_unsorted(coords):  # type: ignore[no-untyped-def]
+def _first_unsorted(coords: Rows) -> int:
     """First row that does not follow its predecessor strictly, or -1."""
     for i in range(1, len(coords)):
         for axis in range(3):
@@ -31,7 +35,7 @@ def _first_unsorted(coords):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _plane_starts(coords, first, last, start):  # type: ignore[no-untyped-def]
+def _plane_starts(coords: Rows, first: int, last: int, start: Ints) -> None:
     """``start[y]`` = first row in ``first..last`` (one x plane) whose y is at least ``y``."""
     row = first
     for y in range(len(start)):
@@ -41,8 +45,11 @@ def _plane_starts(coords, first, last, start):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _corner_planes(voxels, planes, ny, low, high, write, at, corners, cubes):  # type: ignore[no-untyped-def]
-    """Corners of the planes ``low..high``: merge of the four voxel columns around each corner column; returns the next id."""
+def _corner_planes(
+    voxels: Rows, planes: Ints, ny: int, low: int, high: int, write: bool, at: int, corners: Rows, cubes: Ints
+) -> int:
+    """Corners of the planes ``low..high``: merge of the four voxel columns around each corner column; returns the next
+    id."""
     behind = np.empty(ny + 2, np.int64)
     ahead = np.empty(ny + 2, np.int64)
     pointer = np.empty(4, np.int64)
@@ -93,7 +100,18 @@ def _corner_planes(voxels, planes, ny, low, high, write, at, corners, cubes):  #
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _complete_planes(points, planes, ny, low, high, inside, write, at, voxels, cubes):  # type: ignore[no-untyped-def]
+def _complete_planes(
+    points: Rows,
+    planes: Ints,
+    ny: int,
+    low: int,
+    high: int,
+    inside: Bools,
+    write: bool,
+    at: int,
+    voxels: Rows,
+    cubes: Ints,
+) -> int:
     """Voxels of the planes ``low..high`` with all eight corners given and of both signs; returns the next row."""
     behind = np.empty(ny + 2, np.int64)
     ahead = np.empty(ny + 2, np.int64)
@@ -135,13 +153,11 @@ def _complete_planes(points, planes, ny, low, high, inside, write, at, voxels, c
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _mixed_planes(inside, low, high, write, at, voxels):  # type: ignore[no-untyped-def]
+def _mixed_planes(inside: Bools, low: int, high: int, write: bool, at: int, voxels: Rows) -> int:
     _, ny, nz = inside.shape
     for x in range(low, high):
         for y in range(ny - 1):
-            before = (
-                np.int64(inside[x, y, 0]) + inside[x + 1, y, 0] + inside[x, y + 1, 0] + inside[x + 1, y + 1, 0]
-            )
+            before = np.int64(inside[x, y, 0]) + inside[x + 1, y, 0] + inside[x, y + 1, 0] + inside[x + 1, y + 1, 0]
             for z in range(nz - 1):
                 after = (
                     np.int64(inside[x, y, z + 1])
@@ -161,10 +177,10 @@ def _blocks(planes: int, threads: int | None) -> list[tuple[int, int]]:
     """Ranges of x planes; boundaries do not change results, only balance."""
     count = max(1, min(planes, _BLOCKS if thread_count(threads) > 1 else 1))
     edges = np.linspace(0, planes, count + 1).astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
-def _checked(coords: NDArray[np.int32], what: str, shape: tuple[int, int, int]) -> None:
+def _checked(coords: Rows, what: str, shape: tuple[int, int, int]) -> None:
     if coords.ndim != 2 or coords.shape[1] != 3:
         raise ValueError(f"{what} must be (N, 3), not {coords.shape}")
     if len(coords) == 0:
@@ -176,7 +192,7 @@ def _checked(coords: NDArray[np.int32], what: str, shape: tuple[int, int, int]) 
         raise ValueError(f"{what} must be unique and in lexicographic order; row {row} is not")
 
 
-def _planes(coords: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+def _planes(coords: Rows, count: int) -> Ints:
     return np.searchsorted(coords[:, 0], np.arange(count + 1)).astype(np.int64)
 
 
@@ -185,17 +201,15 @@ def _starts(counts: list[int]) -> tuple[list[int], int]:
     return total[:-1].tolist(), int(total[-1])
 
 
-def voxel_corners(
-    voxels: NDArray[np.int32], shape: tuple[int, int, int], *, threads: int | None = None
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def voxel_corners(voxels: Rows, shape: tuple[int, int, int], *, threads: int | None = None) -> tuple[Rows, Ints]:
     """Unique corners of sparse voxels.
 
     Args:
         voxels: ``(N, 3)`` int32, strictly lexicographic, in ``[0, shape)``.
         shape: voxels along each axis.
     Returns:
-        Corners ``(C, 3)`` int32 in lexicographic order and, for every voxel, its ``(N, 8)`` int64 corner rows; corner ``c``
-        at offset ``(c & 1, c >> 1 & 1, c >> 2)``.
+        Corners ``(C, 3)`` int32 in lexicographic order and, for every voxel, its ``(N, 8)`` int64 corner rows; corner
+        ``c`` at offset ``(c & 1, c >> 1 & 1, c >> 2)``.
 
     >>> corners, cubes = voxel_corners(np.array([[0, 0, 0], [0, 0, 1]], np.int32), (1, 1, 2))
     >>> len(corners), cubes[1].tolist()
@@ -218,8 +232,8 @@ def voxel_corners(
 
 
 def complete_voxels(
-    points: NDArray[np.int32], inside: NDArray[np.bool_], shape: tuple[int, int, int], *, threads: int | None = None
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    points: Rows, inside: Bools, shape: tuple[int, int, int], *, threads: int | None = None
+) -> tuple[Rows, Ints]:
     """Voxels whose eight corners are all among some lattice points and do not all have one sign.
 
     Args:
@@ -247,7 +261,7 @@ def complete_voxels(
     return voxels, cubes
 
 
-def mixed_voxels(inside: NDArray[np.bool_], *, threads: int | None = None) -> NDArray[np.int32]:
+def mixed_voxels(inside: Bools, *, threads: int | None = None) -> Rows:
     """Voxels ``(N, 3)`` int32, lexicographic, of a dense lattice ``inside (X, Y, Z)`` whose corners differ in sign."""
     blocks = _blocks(inside.shape[0] - 1, threads)
     none = np.empty((0, 3), np.int32)

@@ -16,7 +16,7 @@ def register_components() -> Iterable[ComponentSpec]:
             "shapewright_plugins.sparseflex.representation:SparseFlex",
             {"from_mesh": Verb({"mesh": "mesh"}, {"state": "sparseflex"})},
             Capabilities(open_surfaces=True, interiors=True, sharp_edges=True, devices=frozenset({"cpu"})),
-            summary="Corner distances and fitted FlexiCubes weights on the voxels a mesh touches; keeps borders and inner walls.",
+            summary="Corner distances and fitted weights on the voxels a mesh touches; keeps borders and inner walls.",
             cite=_CITE,
         ),
         ComponentSpec(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from shapewright.errors import StateError
 from shapewright.states import Frame
 from shapewright_kernels.flexicubes_voxels import voxel_corners
+from torch import Tensor
 
 from .state import ALPHA, BETA, CHANNELS, DEFORM, GAMMA, SDF
 
@@ -20,6 +19,7 @@ _AXIS_BITS = 21
 class CornerField:
     """Voxels and corners in lexicographic order; ``N`` voxels, ``C`` corners. Differentiable in the features."""
 
+    resolution: int
     voxels: Tensor
     """``(N, 3)`` int32."""
     cubes: Tensor
@@ -33,22 +33,34 @@ class CornerField:
     alpha: Tensor
     beta: Tensor
     gamma: Tensor
-    consistency_loss: Tensor
-    """Mean squared difference of the rows' own corner values (sdf and raw deformation) from their mean, a scalar. Source:
-    TRELLIS' training code; TripoSF's release computes it and drops it."""
+    rows: Tensor
+    """``(M, 8)`` int64 corner rows of every row of features, duplicates included."""
+    deform: Tensor
+    """``(C, 3)`` raw deformation, before tanh."""
+
+    def consistency_loss(self, feats: Tensor) -> Tensor:
+        """Mean squared difference of the rows' own corner values (sdf and raw deformation) from the corner means.
+
+        ``feats`` are the features this field was made from; a scalar with gradient. Source: TRELLIS' training code;
+        TripoSF's release computes it and drops it.
+        """
+        difference = (
+            _corner_values(feats, self.resolution) - torch.cat([self.sdf[:, None], self.deform], dim=1)[self.rows]
+        )
+        return (difference**2).mean() if difference.numel() else difference.sum()
 
 
-def _unique_voxels(coords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct voxels in lexicographic order, the voxel of each row, and the last row of each voxel."""
+def _unique_voxels(coords: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Distinct voxels in lexicographic order, the voxel of each row, and the last row of each voxel; ``None`` where
+    rows and voxels are the same."""
     x, y, z = coords.long().unbind(1)
     keys = (x << 2 * _AXIS_BITS) | (y << _AXIS_BITS) | z
-    rows = torch.arange(len(keys), device=keys.device)
     if bool((keys[1:] > keys[:-1]).all()):
-        return coords, rows, rows
+        return coords, None, None
     ordered, order = torch.sort(keys, stable=True)
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[1:] = ordered[1:] != ordered[:-1]
-    voxel_of = torch.empty_like(rows)
+    voxel_of = torch.empty_like(order)
     voxel_of[order] = new.cumsum(0) - 1
     last = order[torch.cat([new[1:], new.new_ones(min(len(new), 1))])]
     return coords[last], voxel_of, last
@@ -58,8 +70,8 @@ def corner_field(coords: Tensor, feats: Tensor, resolution: int, frame: Frame) -
     """Merge rows into corners.
 
     Args:
-        coords: ``(N, 3)`` int32 voxels in ``[0, resolution)``, any order; a voxel may occur more than once, then all its
-            rows count in the corner means and the last one gives the weights.
+        coords: ``(N, 3)`` int32 voxels in ``[0, resolution)``, any order; a voxel may occur more than once, then all
+            its rows count in the corner means and the last one gives the weights.
         feats: ``(N, 53)`` float.
         resolution: voxels along each axis of ``frame``.
     Raises:
@@ -77,20 +89,23 @@ def corner_field(coords: Tensor, feats: Tensor, resolution: int, frame: Frame) -
     corners = torch.from_numpy(corner_array).to(feats.device)
     cubes = torch.from_numpy(cube_array).to(feats.device)
 
-    sdf = feats[:, SDF] * (4 / resolution) - 1 / resolution
-    values = torch.cat([sdf[..., None], feats[:, DEFORM].reshape(-1, 8, 3)], dim=2)
-    slots = cubes[voxel_of]
-    sums = values.new_zeros(len(corners), 4).index_add(0, slots.reshape(-1), values.reshape(-1, 4))
-    counts = torch.bincount(slots.reshape(-1), minlength=len(corners))
-    merged = sums / counts[:, None]
-    difference = (values - merged[slots]) ** 2
-    loss = difference.mean() if difference.numel() else difference.sum()
+    rows = cubes if voxel_of is None else cubes[voxel_of]
+    values = _corner_values(feats, resolution)
+    sums = values.new_zeros(len(corners), 4).index_add(0, rows.reshape(-1), values.reshape(-1, 4))
+    means = sums / torch.bincount(rows.reshape(-1), minlength=len(corners))[:, None]
+    deform = means[:, 1:]
 
     lower, extent = feats.new_tensor(frame.lower), feats.new_tensor(frame.extent)
     reach = (1 - 1e-8) / (2 * resolution)
-    positions = corners.to(feats.dtype) / resolution * extent + lower + extent * reach * torch.tanh(merged[:, 1:])
-    weights = feats[last]
+    positions = corners.to(feats.dtype) / resolution * extent + lower + extent * reach * torch.tanh(deform)
+    weights = feats if last is None else feats[last]
     return CornerField(
-        voxels, cubes, corners, merged[:, 0], positions,
-        weights[:, ALPHA], weights[:, BETA], weights[:, GAMMA], loss,
+        resolution, voxels, cubes, corners, means[:, 0], positions,
+        weights[:, ALPHA], weights[:, BETA], weights[:, GAMMA], rows, deform,
     )  # fmt: skip
+
+
+def _corner_values(feats: Tensor, resolution: int) -> Tensor:
+    """``(M, 8, 4)``: signed distance in units of the frame and raw deformation, as each row sees its corners."""
+    sdf = feats[:, SDF] * (4 / resolution) - 1 / resolution
+    return torch.cat([sdf[..., None], feats[:, DEFORM].reshape(-1, 8, 3)], dim=2)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
-
+from numpy.typing import NDArray
 from shapewright import Extractor, GridField, Mesh, SparseField
 from shapewright.errors import ConfigError, StateError
 from shapewright_kernels.flexicubes import DualMesh, flexicubes
 from shapewright_kernels.flexicubes_voxels import complete_voxels, mixed_voxels, voxel_corners
+from torch import Tensor
 
 from .corners import corner_field
 from .state import SparseFlexState
@@ -26,28 +27,32 @@ class Config:
     deviation: bool = False
     """Make :meth:`FlexiCubes.surface` return the deviation regulariser as well."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.weight_scale < 1:
+            raise ConfigError(f"weight_scale must lie between 0 and 1, not {self.weight_scale:g}; published: 0.99")
+
 
 class FlexiCubes(Extractor[Config, SparseFlexState | GridField | SparseField]):
-    """Dual surface: one vertex a voxel and surface piece, one quad a crossed grid edge whose four voxels are all present.
+    """Dual surface: one vertex a voxel and surface piece, one quad a crossed grid edge whose four voxels are all
+    present.
 
-    Faces point to positive values. Gradients reach the features of a SparseFlex state and the values of a field. A field has
-    no weights; the surface is where it takes its ``level``, and of an ``sdf.sparse`` only cells with eight corners exist.
+    Faces point to positive values. Gradients reach the features of a SparseFlex state and the values of a field. A
+    field has no weights; the surface is where it takes its ``level``, and of an ``sdf.sparse`` only cells with eight
+    corners exist.
     Source: Shen et al. 2023.
     """
 
-    Config = Config
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        if not 0 < config.weight_scale < 1:
-            raise ConfigError(f"weight_scale must lie between 0 and 1, not {config.weight_scale:g}; published: 0.99")
+    Config: ClassVar[type[Config]] = Config
 
     def extract(self, state: SparseFlexState | GridField | SparseField) -> Mesh:
         surface = self.surface(state)
         return Mesh(surface.vertices, surface.faces, state.frame, oriented=True)
 
     def surface(self, state: SparseFlexState | GridField | SparseField) -> DualMesh:
-        """The surface with everything training needs, in frame units. One sample; unbind a batch first."""
+        """The surface with its topology and, on request, the deviation regulariser. One sample; unbind a batch first.
+
+        Vertices are in the units of the state's frame.
+        """
         if isinstance(state, SparseFlexState):
             return self._from_features(state)
         if isinstance(state, GridField):
@@ -59,8 +64,9 @@ class FlexiCubes(Extractor[Config, SparseFlexState | GridField | SparseField]):
         _one_sample(values.batch_size)
         field = corner_field(values.coords[:, 1:], values.feats, values.resolution, state.frame)
         return flexicubes(
-            field.positions, field.sdf, field.cubes, field.voxels, values.resolution, field.alpha, field.beta, field.gamma,
-            training=self.config.training, weight_scale=self.config.weight_scale, deviation=self.config.deviation,
+            field.positions, field.sdf, field.cubes, field.voxels, values.resolution, field.alpha, field.beta,
+            field.gamma, training=self.config.training, weight_scale=self.config.weight_scale,
+            deviation=self.config.deviation,
         )  # fmt: skip
 
     def _from_grid(self, state: GridField) -> DualMesh:
@@ -89,8 +95,8 @@ class FlexiCubes(Extractor[Config, SparseFlexState | GridField | SparseField]):
         state: GridField | SparseField,
         corners: Tensor,
         values: Tensor,
-        voxels: np.ndarray[tuple[int, ...], np.dtype[np.int32]],
-        cubes: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+        voxels: NDArray[np.int32],
+        cubes: NDArray[np.int64],
         shape: tuple[int, int, int],
     ) -> DualMesh:
         if not bool(torch.isfinite(values).all()):

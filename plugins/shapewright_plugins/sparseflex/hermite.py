@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
 from shapewright_kernels.arrays import Bools, Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.flexicubes_fit import fit_weights, hermite_targets, split_weights
@@ -17,6 +16,10 @@ _FAR = 1.0
 _LIFT = 2 / 3
 _BULGE = 0.1
 """Height in cells up to which a target beside the surface is taken for curvature; two cells of radius have 0.125."""
+_TURNS = 60
+"""Tries to find a point of the border inside a voxel; few voxels, which the border cuts at a corner, need many."""
+_TOUCH = 1e-3
+"""Cells by which a border may miss a voxel and still count as passing through it."""
 _BENT = 0.01
 """Distance in cells between the middles of its diagonals below which a quad counts as flat."""
 
@@ -31,8 +34,8 @@ def fitted_weights(
     sheets: Sheets,
     index: ClosestPointIndex,
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Raw deformation ``(N, 24)``, alpha ``(N, 8)``, beta ``(N, 12)``, gamma ``(N,)`` that put dual vertices on the creases
-    and corners of the mesh.
+    """Raw deformation ``(N, 24)``, alpha ``(N, 8)``, beta ``(N, 12)``, gamma ``(N,)`` that put dual vertices on the
+    creases and corners of the mesh.
 
     Args:
         voxels: ``(N, 3)`` active voxels, lexicographic. cubes: ``(N, 8)`` rows of the ``C`` corners.
@@ -59,8 +62,8 @@ def fitted_weights(
 def _settle(targets: Floats, origin: NDArray[np.int32], index: ClosestPointIndex) -> None:
     """Move targets towards the surface, in place, where that keeps them in their voxels.
 
-    A point that misses the surface by much is an artefact of nearly parallel planes and goes onto it. One that misses it by
-    little stands outside a curved surface; its flat faces are best when it keeps two thirds of that height (for a
+    A point that misses the surface by much is an artefact of nearly parallel planes and goes onto it. One that misses
+    it by little stands outside a curved surface; its flat faces are best when it keeps two thirds of that height (for a
     paraboloid the mean sag of a face is two thirds of the height at which the tangent planes around a vertex meet).
     """
     known = np.flatnonzero(~np.isnan(targets[:, 0]))
@@ -81,15 +84,24 @@ def _rim(found: Topology, edges: Ints, steps: Ints) -> Bools:
 
 
 def _snap_to_border(targets: Floats, origin: NDArray[np.int32], rim: Bools, sheets: Sheets) -> None:
-    """Put rim targets on the mesh's border, in place, where it passes through their voxel; else rims would be stairs."""
+    """Put rim targets on the mesh's border, in place, where it passes through their voxel; else rims would be
+    stairs."""
     rim &= ~np.isnan(targets[:, 0])
     if len(sheets.border) == 0 or not rim.any():
         return
     segments = sheets.border[:, [0, 1, 1]]  # the index takes a triangle without area for its longest edge
-    _, _, onto = ClosestPointIndex(sheets.vertices, segments).query(targets[rim] + origin[rim])
-    onto -= origin[rim]
-    within = ((onto >= 0) & (onto <= 1)).all(axis=1)
-    targets[np.flatnonzero(rim)[within]] = onto[within]
+    index = ClosestPointIndex(sheets.vertices, segments)
+    rows = np.flatnonzero(rim)
+    place = targets[rows]
+    for _ in range(_TURNS):  # alternate between border and voxel: they meet if the border passes through
+        _, _, onto = index.query(place + origin[rows])
+        onto -= origin[rows]
+        place = np.clip(onto, 0, 1)
+        within = (np.abs(place - onto) < _TOUCH).all(axis=1)
+        targets[rows[within]] = place[within]
+        rows, place = rows[~within], place[~within]
+        if len(rows) == 0:
+            break
 
 
 def _diagonals(found: Topology, vertices: Floats, index: ClosestPointIndex) -> Floats:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from shapewright.parity import Answer, GoldenCase
 from shapewright.states import Frame
 from shapewright_kernels.flexicubes import WEIGHT_SCALE, DualMesh, flexicubes
 from shapewright_kernels.flexicubes_losses import deviation_loss
+from torch import Tensor
 
 from .corners import corner_field
 
@@ -30,10 +29,11 @@ def _gradients(loss: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def flexicubes_case(case: GoldenCase) -> Answer:
-    """Component ``flexicubes``: mesh, deviation, and gradients through the deformation formula where they are stored."""
+    """Component ``flexicubes``: mesh, deviation, and gradients through the deformation formula where they are
+    stored."""
     inputs = {name: tensor.detach() for name, tensor in case.inputs.items()}
     names = [name for name in ("sdf", "deform", "alpha", "beta", "gamma") if name in inputs]
-    leaves = {name: inputs[name].clone().requires_grad_() for name in names}
+    leaves: dict[str, Tensor] = {name: inputs[name].clone().requires_grad_() for name in names}
     resolution = case.config["resolution"]
     wants_gradients = any(name.startswith("grad_") for name in case.outputs)
     positions = inputs.get("x_nx3")
@@ -71,7 +71,7 @@ def sparseflex_case(case: GoldenCase) -> Answer:
         "faces": mesh.faces,
         "l_dev": mesh.l_dev,
         "loss": loss.reshape(1),
-        "consistency_loss": field.consistency_loss.reshape(1),
+        "consistency_loss": field.consistency_loss(feats).reshape(1),
         "corner_coords": field.corners,
         "corner_pos": field.positions,
         "corner_sdf": field.sdf,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
-
+from numpy.typing import NDArray
 from shapewright import Frame, Mesh, Representation, SparseTensor
 from shapewright.errors import ConfigError, MeshError, StateError
 from shapewright_kernels.arrays import Bools, Floats, Ints
@@ -28,7 +29,8 @@ _SHIFT = (0.0931, 0.1477, 0.0573)
 """Cells by which the lattice is moved along each axis. Meshes love the planes through the middle of their box and its
 diagonals; a corner exactly on the surface has no side, so lattice planes keep off them."""
 _NEAREST = 1e-5
-"""Smallest distance of a corner from the surface in cells: float32 features keep its sign, and it moves nothing visibly."""
+"""Smallest distance of a corner from the surface in cells: float32 features keep its sign, and it moves nothing
+visibly."""
 _SHELL_LIMIT = 1.0
 """Voxels next to those the mesh touches hold a shell of at most one cell."""
 
@@ -49,47 +51,46 @@ class Config:
     shell: float = 1.0
     """Half thickness in cells of the doubled surface that ``sign: "shell"`` makes, 0.5 to 1."""
 
+    def __post_init__(self) -> None:
+        if self.fit not in ("A", "B"):
+            raise ConfigError(f"fit must be 'A' (distances) or 'B' (distances and fitted weights), not {self.fit!r}")
+        if self.sign not in SIGNS:
+            raise ConfigError(f"sign must be one of {', '.join(SIGNS)}, not {self.sign!r}")
+        if not 4 <= self.resolution <= 8192:
+            raise ConfigError(f"resolution must lie between 4 and 8192, not {self.resolution}")
+        if not 1.2 <= self.margin < self.resolution / 2 - 0.5:
+            raise ConfigError(
+                f"margin must lie between 1.2 cells and half of resolution {self.resolution}, not {self.margin:g}"
+            )
+        if not 0.5 <= self.shell <= _SHELL_LIMIT:
+            raise ConfigError(f"shell must lie between 0.5 and {_SHELL_LIMIT:g} cells, not {self.shell:g}")
+        if self.sign == "shell" and self.margin < self.shell + 0.2:
+            raise ConfigError(f"a shell of {self.shell:g} cells needs a margin of at least {self.shell + 0.2:g}")
+
 
 class SparseFlex(Representation[Config, SparseFlexState]):
     """SparseFlex features of a mesh on the voxels it touches; open sheets stay single, nested shells all stay.
 
     The lattice is a cube around the mesh's frame. ``sign`` decides the side of each voxel corner:
 
-    * ``auto``: the side of the nearest sheet, after sheets are wound consistently; then, where two sheets contradict one
-      another (crossing, or closer than about two cells), the signs that follow the parity of crossings instead, if that
-      leaves fewer contradictions. A mesh without boundary then always gives a watertight result that keeps inner and
-      overlapping walls; walls inside another part may come out facing the other way.
+    * ``auto``: the side of the nearest sheet, after sheets are wound consistently; then, where two sheets contradict
+      one another (crossing, or closer than about two cells), the signs that follow the parity of crossings instead, if
+      that leaves fewer contradictions. A mesh without boundary then always gives a watertight result that keeps inner
+      and overlapping walls; walls inside another part may come out facing the other way.
     * ``pseudonormal``: the side of the nearest sheet, nothing else.
-    * ``winding``: inside where the generalised winding number exceeds 1/2, as a solid modeller would have it; walls inside
-      other parts vanish. Only for input without boundary.
-    * ``shell``: a closed surface at distance ``shell`` around everything; doubles the surface. Needs no sides at all, so it
-      takes any soup. ``fit`` does not apply.
+    * ``winding``: inside where the generalised winding number exceeds 1/2, as a solid modeller would have it; walls
+      inside other parts vanish. Only for input without boundary.
+    * ``shell``: a closed surface at distance ``shell`` around everything; doubles the surface. Needs no sides at all,
+      so it takes any soup. ``fit`` does not apply.
 
     Limits: a field has two sides. Along the seam of a sheet that cannot be oriented (Moebius strip), where three sheets
-    meet, or where layers of one sheet lie within two cells, some wall or gap of up to two voxels is left; a part thinner
-    than a voxel may pass between corners unseen; a border ends at voxel granularity.
-    Source: section "direct construction" of docs on SparseFlex; distances and voxels as in He et al. 2025, weights by dual
-    contouring targets (Ju et al. 2002).
+    meet, or where layers of one sheet lie within two cells, some wall or gap of up to two voxels is left; a part
+    thinner than a voxel may pass between corners unseen; a slit narrower than a voxel may close.
+
+    Source: voxels, values and weights as in He et al. 2025; targets of the weights from dual contouring (Ju 2002).
     """
 
-    Config = Config
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        if config.fit not in ("A", "B"):
-            raise ConfigError(f"fit must be 'A' (distances) or 'B' (distances and fitted weights), not {config.fit!r}")
-        if config.sign not in SIGNS:
-            raise ConfigError(f"sign must be one of {', '.join(SIGNS)}, not {config.sign!r}")
-        if not 4 <= config.resolution <= 8192:
-            raise ConfigError(f"resolution must lie between 4 and 8192, not {config.resolution}")
-        if not 1.2 <= config.margin < config.resolution / 2 - 0.5:
-            raise ConfigError(
-                f"margin must lie between 1.2 cells and half the resolution ({config.resolution}), not {config.margin:g}"
-            )
-        if not 0.5 <= config.shell <= _SHELL_LIMIT:
-            raise ConfigError(f"shell must lie between 0.5 and {_SHELL_LIMIT:g} cells, not {config.shell:g}")
-        if config.sign == "shell" and config.margin < config.shell + 0.2:
-            raise ConfigError(f"a shell of {config.shell:g} cells needs a margin of at least {config.shell + 0.2:g}")
+    Config: ClassVar[type[Config]] = Config
 
     def from_mesh(self, mesh: Mesh, *, rng: torch.Generator) -> SparseFlexState:
         """Features of ``mesh``; ``rng`` is not used, everything is exact.
@@ -115,9 +116,7 @@ class SparseFlex(Representation[Config, SparseFlexState]):
         batch = np.concatenate([np.zeros((len(coords), 1), np.int32), coords], axis=1)
         return SparseFlexState(SparseTensor(torch.from_numpy(batch), torch.from_numpy(feats), resolution), frame)
 
-    def _features(
-        self, sheets: Sheets, vertices: Floats, faces: Ints
-    ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def _features(self, sheets: Sheets, vertices: Floats, faces: Ints) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Voxels and their features; positions in cells."""
         shape = (self.config.resolution,) * 3
         voxels = surface_voxels(sheets.vertices, sheets.faces, 0.0, 1.0, self.config.resolution)
@@ -129,7 +128,8 @@ class SparseFlex(Representation[Config, SparseFlexState]):
         distances, nearest, closest = index.query(points)
         if self.config.sign == "shell":
             signed = distances - self.config.shell
-            mixed = np.ptp(signed[cubes] < 0, axis=1)
+            within = (signed < 0)[cubes].sum(axis=1)
+            mixed = (within > 0) & (within < 8)
             return voxels[mixed], _encode(signed, cubes[mixed])
         hits = lattice_hits(sheets.vertices, sheets.faces, corners)
         steps = corner_steps(cubes, len(corners))
@@ -175,27 +175,23 @@ def used_only(vertices: Floats, faces: Ints) -> Floats:
     return np.where(used[:, None], vertices, vertices[faces[0, 0]]) if len(faces) else vertices[:0]
 
 
-def _with_neighbours(
-    voxels: np.ndarray[tuple[int, ...], np.dtype[np.int32]], resolution: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+def _with_neighbours(voxels: NDArray[np.int32], resolution: int) -> NDArray[np.int32]:
     """The voxels and their 26 neighbours: corners of corners, moved down by one."""
     corners, _ = voxel_corners(voxels, (resolution,) * 3)
     around, _ = voxel_corners(corners, (resolution + 1,) * 3)
     around = around - np.int32(1)
-    kept: np.ndarray[tuple[int, ...], np.dtype[np.int32]] = around[((around >= 0) & (around < resolution)).all(axis=1)]
+    kept: NDArray[np.int32] = around[((around >= 0) & (around < resolution)).all(axis=1)]
     return kept
 
 
-def _encode(signed: Floats, cubes: Ints) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _encode(signed: Floats, cubes: Ints) -> NDArray[np.float32]:
     """Feature rows with neutral weights from signed corner distances in cells."""
     feats = np.zeros((len(cubes), CHANNELS), np.float32)
     feats[:, SDF] = ((signed + 1) / 4)[cubes]
     return feats
 
 
-def _real_voxels(
-    cubes: Ints, voxels: np.ndarray[tuple[int, ...], np.dtype[np.int32]], inside: Bools, steps: Ints, hits: Hits
-) -> Bools:
+def _real_voxels(cubes: Ints, voxels: NDArray[np.int32], inside: Bools, steps: Ints, hits: Hits) -> Bools:
     """Voxels that take part in at least one face around an edge that the mesh crosses."""
     found = topology(cubes, voxels, inside, ~inside)
     low, high = found.quad_ends.min(axis=1), found.quad_ends.max(axis=1)

@@ -10,7 +10,8 @@ from shapewright.errors import StateError
 from shapewright.states import Frame, SparseTensor
 
 SDF = slice(0, 8)
-"""Signed distance at the eight corners, scaled: ``sdf = feature * 4 / R - 1 / R`` in units of the frame's longest side."""
+"""Signed distance at the eight corners, scaled: ``sdf = feature * 4 / R - 1 / R`` in units of the frame's longest
+side."""
 DEFORM = slice(8, 32)
 """Raw offset of each corner (8 x 3); tanh of it is in half voxels."""
 BETA = slice(32, 44)
@@ -24,14 +25,14 @@ CHANNELS = 53
 class SparseFlexState:
     """Features ``(N, 53)`` on the active voxels of a cube of ``values.resolution`` voxels an axis.
 
-    Corner values of voxels that share a corner are averaged when meshing, and a voxel may be listed more than once (chunks
-    of a decoder overlap): its weights are then those of the last row. A missing voxel is a hole. There is no flag for open
-    surfaces, because a border is nothing but the absence of voxels.
+    Corner values of voxels that share a corner are averaged when meshing, and a voxel may be listed more than once
+    (chunks of a decoder overlap): its weights are then those of the last row. A missing voxel is a hole. There is no
+    flag for open surfaces, because a border is nothing but the absence of voxels.
     """
 
     tag: ClassVar[str] = "sparseflex"
     values: SparseTensor
-    frame: Frame = Frame()
+    frame: Frame = Frame()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         if self.values.feats.shape[1:] != (CHANNELS,):

@@ -1,0 +1,127 @@
+"""Sparse voxels, their corners, mesh crossings and signs, against plain definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from shapewright_kernels.closest_point import ClosestPointIndex
+from shapewright_kernels.flexicubes_hits import lattice_hits
+from shapewright_kernels.flexicubes_sheets import oriented_sheets
+from shapewright_kernels.flexicubes_signs import consistent_signs, contradictions, corner_steps
+from shapewright_kernels.flexicubes_tables import CORNERS
+from shapewright_kernels.flexicubes_voxels import complete_voxels, mixed_voxels, voxel_corners
+from shapewright_kernels.pseudonormal import pseudonormal_signs
+from shapewright_kernels.voxelise import surface_voxels
+from shapewright_plugins.datasets.sheets import moebius_strip
+from shapewright_plugins.datasets.triangles import icosphere
+
+SHAPE = (9, 10, 12)
+
+
+def random_voxels(seed: int, count: int = 200) -> np.ndarray:
+    return np.unique(np.random.default_rng(seed).integers(0, 9, (count, 3)).astype(np.int32), axis=0)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_voxel_corners_are_the_unique_corners(threads: int) -> None:
+    voxels = random_voxels(0)
+    corners, cubes = voxel_corners(voxels, SHAPE, threads=threads)
+    expected, rows = np.unique((voxels[:, None] + CORNERS).reshape(-1, 3), axis=0, return_inverse=True)
+    assert np.array_equal(corners, expected)
+    assert np.array_equal(cubes, rows.reshape(-1, 8))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_complete_voxels_have_all_corners_and_both_signs(threads: int) -> None:
+    points, _ = voxel_corners(random_voxels(1), SHAPE)
+    inside = np.random.default_rng(2).random(len(points)) < 0.3
+    voxels, cubes = complete_voxels(points, inside, SHAPE, threads=threads)
+    side = {tuple(point): bool(value) for point, value in zip(points.tolist(), inside, strict=True)}
+    expected = []
+    for x, y, z in np.ndindex(*SHAPE):
+        signs = {side.get((x + a, y + b, z + c)) for a, b, c in CORNERS.tolist()}
+        if signs == {True, False}:
+            expected.append([x, y, z])
+    assert voxels.tolist() == expected
+    assert np.array_equal(points[cubes], voxels[:, None] + CORNERS)
+
+
+def test_mixed_voxels_of_a_dense_lattice() -> None:
+    inside = np.random.default_rng(3).random((5, 6, 7)) < 0.1
+    windows = np.lib.stride_tricks.sliding_window_view(inside, (2, 2, 2)).sum(axis=(3, 4, 5))
+    assert np.array_equal(mixed_voxels(inside), np.argwhere((windows > 0) & (windows < 8)))
+
+
+def test_unsorted_or_outside_voxels_are_refused() -> None:
+    with pytest.raises(ValueError, match="row 1 is not"):
+        voxel_corners(np.array([[1, 0, 0], [0, 0, 0]], np.int32), SHAPE)
+    with pytest.raises(ValueError, match="must lie in"):
+        voxel_corners(np.array([[9, 0, 0]], np.int32), SHAPE)
+
+
+def sphere_lattice(radius: float, lower: float = 0.0):  # type: ignore[no-untyped-def]
+    ball = icosphere(3, radius)
+    vertices, faces = ball.vertices + 8 + lower, ball.faces
+    voxels = surface_voxels(vertices, faces, 0.0, 1.0, 16)
+    corners, cubes = voxel_corners(voxels, (16, 16, 16))
+    return vertices, faces, corners, cubes
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.137])
+def test_crossings_of_a_closed_mesh_are_where_its_inside_changes(shift: float) -> None:
+    """Shift 0 puts lattice points onto symmetric edges of the mesh; parity must still close up."""
+    vertices, faces, corners, cubes = sphere_lattice(5.3, shift)
+    hits = lattice_hits(vertices, faces, corners)
+    odd = hits.parity(len(corners))
+    index = ClosestPointIndex(vertices, faces)
+    _, nearest, closest = index.query(corners.astype(float))
+    sheets = oriented_sheets(vertices, faces)
+    inside = pseudonormal_signs(corners.astype(float), closest, nearest, sheets.normals) < 0
+    steps = corner_steps(cubes, len(corners))
+    assert contradictions(steps, odd, inside) == 0
+    points = corners[hits.edge // 3].astype(float)
+    points[np.arange(len(points)), hits.edge % 3] += hits.offset
+    assert index.query(points)[0].max() < 1e-12
+    assert len(hits.edge) > 300
+
+
+def test_overlapping_parts_get_signs_that_follow_every_wall() -> None:
+    first, second = icosphere(3, 4.1), icosphere(3, 4.1)
+    vertices = np.concatenate(
+        [first.moved(shift=(6.03, 8.07, 8.11)).vertices, second.moved(shift=(10.03, 8.07, 8.11)).vertices]
+    )
+    faces = np.concatenate([first.faces, second.faces + len(first.vertices)])
+    corners, cubes = voxel_corners(surface_voxels(vertices, faces, 0.0, 1.0, 16), (16, 16, 16))
+    odd = lattice_hits(vertices, faces, corners).parity(len(corners))
+    steps = corner_steps(cubes, len(corners))
+    _, nearest, closest = ClosestPointIndex(vertices, faces).query(corners.astype(float))
+    normals = oriented_sheets(vertices, faces).normals
+    guess = pseudonormal_signs(corners.astype(float), closest, nearest, normals) < 0
+    assert contradictions(steps, odd, guess) > 0
+    assert contradictions(steps, odd, consistent_signs(steps, odd, guess)) == 0
+
+
+def test_wrongly_wound_faces_are_turned_and_the_larger_side_is_kept() -> None:
+    ball = icosphere(2, 1.0)
+    faces = ball.faces.copy()
+    faces[::3] = faces[::3, ::-1]
+    sheets = oriented_sheets(ball.vertices, faces)
+    assert np.array_equal(sheets.flipped, np.arange(len(faces)) % 3 == 0)
+    assert sheets.seams == 0
+    centres = ball.vertices[faces].mean(axis=1)
+    assert ((sheets.normals.faces * centres).sum(axis=1) > 0).all()
+    assert ((sheets.normals.vertices * sheets.normals.corners).sum(axis=2) > 0.9).all()
+
+
+def test_a_moebius_strip_has_a_seam() -> None:
+    strip = moebius_strip(64, 4)
+    sheets = oriented_sheets(strip.vertices, strip.faces)
+    assert 4 <= sheets.seams <= 8  # across the strip, a face or two wide
+    assert len(sheets.border) == 128
+
+
+def test_doubled_faces_count_once() -> None:
+    faces = np.array([[0, 1, 2], [2, 1, 0], [1, 3, 2]])
+    sheets = oriented_sheets([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], faces)
+    assert len(sheets.faces) == 2
+    assert len(sheets.border) == 4
