@@ -12,7 +12,7 @@ from .dual_contouring_cells import DualQuads, dual_cells, dual_quads
 from .dual_contouring_qef import crossing, mark_corners, place_vertices, write_slopes
 from .lattice_index import Integer
 from .marching_cubes_cases import case_tables
-from .marching_cubes_crossings import Crossings, Floats, each_chunk, exclusive_sum, grid_crossings, sparse_crossings
+from .marching_cubes_crossings import Crossings, Floats, bits_before, each_chunk, grid_crossings, sparse_crossings
 from .threads import run_chunks, spans
 
 QUADS_PER_CHUNK = 1 << 15
@@ -122,7 +122,7 @@ def _contour(
     if gradients is None:
         corner_points = np.empty(index.words, np.uint64)
         each_chunk(lambda _, a, z: mark_corners(index, mixed, corner_points, a, z), index, threads)
-        first_slope = exclusive_sum(np.bitwise_count(corner_points).astype(np.int64))
+        first_slope = bits_before(corner_points, index, threads)
         slopes = np.empty((int(first_slope[-1]), 3), values.dtype)
         each_chunk(
             lambda _, a, z: write_slopes(index, values, corner_points, first_slope, slopes, a, z), index, threads

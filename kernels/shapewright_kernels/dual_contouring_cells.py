@@ -18,6 +18,7 @@ from .lattice_index_links import ahead_words, behind_words, cell_words, corner_w
 from .marching_cubes_cases import Cases, case_tables
 from .marching_cubes_crossings import (
     Crossings,
+    bits_before,
     case_of,
     each_chunk,
     exclusive_sum,
@@ -202,7 +203,7 @@ def dual_cells(crossings: Crossings, manifold: bool, threads: int | None) -> Dua
     """Vertices of all mixed cells."""
     index, inside, mixed, _, _ = crossings
     cases = case_tables()
-    first_cell = exclusive_sum(np.bitwise_count(mixed).astype(np.int64))
+    first_cell = bits_before(mixed, index, threads)
     total = int(first_cell[-1])
     case, pattern, count = np.empty(total, np.int16), np.empty(total, np.int16), np.empty(total, np.int64)
     each_chunk(lambda _, a, z: _cell_cases(index, inside, mixed, first_cell, case, a, z), index, threads)

@@ -56,6 +56,19 @@ def each_chunk(work: Callable[..., Any], index: LatticeIndex, threads: int | Non
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _count_bits(words: Words, counts: NDArray[np.int64], start: Integer, stop: Integer) -> None:
+    for word in range(start, stop):
+        counts[word] = popcount(words[word])
+
+
+def bits_before(words: Words, index: LatticeIndex, threads: int | None) -> NDArray[np.int64]:
+    """``(W + 1,)`` number of set bits before each word."""
+    counts = np.empty(len(words), np.int64)
+    each_chunk(lambda _, a, z: _count_bits(words, counts, a, z), index, threads)
+    return exclusive_sum(counts)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _dense_signs(
     values: Floats, level: np.floating[Any], index: LatticeIndex, inside: Words, start: Integer, stop: Integer
 ) -> None:
