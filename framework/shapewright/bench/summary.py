@@ -134,10 +134,10 @@ def summarise(cells: Iterable[Mapping[str, Any]], columns: Sequence[Mapping[str,
     )
 
 
-def _number(value: float) -> str:
-    if value != 0 and (abs(value) >= 100_000 or abs(value) < 0.001):
-        return f"{value:.2e}"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _number(value: float, digits: int = 4) -> str:
+    if value != 0 and (abs(value) >= 10_000_000 or abs(value) < 0.0001):
+        return f"{value:.1e}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def shown(entry: Entry | None) -> str:
@@ -155,7 +155,7 @@ def compact(entry: Entry | None) -> str:
         return "–"
     if entry.count == 1:
         return _number(entry.mean)
-    return f"{_number(entry.mean)} ±{_number((entry.high - entry.low) / 2)}"
+    return f"{_number(entry.mean, 3)} ±{_number((entry.high - entry.low) / 2, 2)}"
 
 
 def markdown(table: Table) -> str:

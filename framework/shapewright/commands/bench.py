@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -14,6 +13,7 @@ from ..cli import EXIT_FAILED, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from ..bench.matrix import Matrix
+    from ..bench.summary import Table
     from ..bench.sweep import Outcome
 
 
@@ -195,36 +195,45 @@ def _name(cell: Mapping[str, Any]) -> str:
     return f"{cell['pipeline']} on {cell['sample']} at {cell['resolution'] or 'its own resolution'}"
 
 
-def _report(out: Path, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
+def _print_table(table: Table) -> None:
+    """One table a dataset, on the width of the terminal, or on what it needs where there is none."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    from ..bench.summary import compact, summarise
+    from ..bench.summary import compact
 
-    table = summarise(outcome.cells, [c for c in defaults.get("columns", ()) if not c.get("detail")])
-    best = [table.best(index) for index in range(len(table.columns))]
-    shown = Table(title="Round trips: mean ± half width of the 95 % interval over shapes; * is the best of its column")
-    for title in ("dataset", "R", "pipeline", "ok"):
-        shown.add_column(title, justify="right" if title in ("R", "ok") else "left", no_wrap=True)
-    for column in table.columns:
-        arrow = {"high": " ↑", "low": " ↓"}.get(column.better, "")
-        shown.add_column(column.title + arrow, justify="right", no_wrap=True)
-    previous = None
-    for index, row in enumerate(table.rows):
-        if previous not in (None, (row.dataset, row.resolution)):
-            shown.add_section()
-        previous = (row.dataset, row.resolution)
-        texts = []
-        for position, entry in enumerate(row.entries):
-            leading = index in best[position]
-            texts.append(Text(compact(entry) + (" *" if leading else "  "), style="bold" if leading else ""))
-        shown.add_row(row.dataset, str(row.resolution or "–"), row.pipeline, f"{row.ok}/{row.total}", *texts)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200, file=sys.stdout)
-    if table.rows:
+        console = Console(width=180)
+    best = [table.best(index) for index in range(len(table.columns))]
+    for dataset in dict.fromkeys(row.dataset for row in table.rows):
+        title = f"{dataset}: mean over shapes ± half its 95 % interval; * best of its resolution"
+        shown = RichTable(title=title, title_justify="left", pad_edge=False)
+        for heading in ("R", "pipeline", "ok"):
+            shown.add_column(heading, justify="left" if heading == "pipeline" else "right", no_wrap=True)
+        for column in table.columns:
+            arrow = {"high": " ↑", "low": " ↓"}.get(column.better, "")
+            shown.add_column(column.title + arrow, justify="right", no_wrap=True)
+        previous = None
+        for index, row in enumerate(table.rows):
+            if row.dataset != dataset:
+                continue
+            if previous not in (None, row.resolution):
+                shown.add_section()
+            previous = row.resolution
+            texts = []
+            for position, entry in enumerate(row.entries):
+                leading = index in best[position]
+                texts.append(Text(compact(entry) + (" *" if leading else "  "), style="bold" if leading else ""))
+            shown.add_row(str(row.resolution or "–"), row.pipeline, f"{row.ok}/{row.total}", *texts)
         console.print(shown)
+
+
+def _report(out: Path, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
+    from ..bench.summary import summarise
+
+    _print_table(summarise(outcome.cells, [c for c in defaults.get("columns", ()) if not c.get("detail")]))
     warned = sorted({f"{cell['sample']}: {text}" for cell in outcome.cells for text in cell["warnings"]})
     for line in warned[:5]:
         click.echo(f"note: {line}")
