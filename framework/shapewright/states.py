@@ -404,7 +404,7 @@ class GridField:
 
 @dataclass(frozen=True, slots=True)
 class SparseField:
-    """Values at lattice points: ``values.coords`` are lattice indices ``0..resolution``, ``values.feats`` is ``(N, 1)``.
+    """Values at lattice points: ``values.coords`` are lattice indices ``0..resolution``, ``values.feats`` ``(N, 1)``.
 
     Lattice as in :class:`GridField`: ``values.resolution`` cells an axis. A cell is active when all its eight corners
     are present; an extractor sees active cells only, so that a missing cell is a hole and not an error.
