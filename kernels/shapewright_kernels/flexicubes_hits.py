@@ -19,6 +19,8 @@ from .threads import run_chunks, spans
 
 _FACES = 4096
 """Faces of one unit of work."""
+_COINCIDENT = 1e-4
+"""Lattice units up to which two hits of one edge are the same wall."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Hits:
     def parity(self, corners: int) -> Bools:
         """``(corners, 3)``: the edge is crossed an odd number of times."""
         count = np.bincount(self.edge, minlength=3 * corners)
+        return (count & 1).astype(bool).reshape(-1, 3)
+
+    def walls(self, corners: int) -> Bools:
+        """``(corners, 3)``: as :meth:`parity`, but hits in one place, where two parts touch, count as one."""
+        apart = np.ones(len(self.edge), bool)
+        apart[1:] = (np.diff(self.edge) > 0) | (np.diff(self.offset) > _COINCIDENT)
+        count = np.bincount(self.edge[apart], minlength=3 * corners)
         return (count & 1).astype(bool).reshape(-1, 3)
 
     def any(self, corners: int) -> Bools:

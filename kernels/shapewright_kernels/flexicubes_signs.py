@@ -16,6 +16,8 @@ from .flexicubes_tables import EDGES
 
 _AXIS = np.array([0, 2, 0, 2, 0, 2, 0, 2, 1, 1, 1, 1], dtype=np.int64)
 """Axis of each edge of :data:`~.flexicubes_tables.EDGES`."""
+_LOST = 3
+"""A lost wall is a hole; an unexplained sign change mostly makes no face, since not all voxels around it exist."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -81,6 +83,18 @@ def _contradictions(steps: Ints, odd: Bools, inside: Bools) -> int:
     return count
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _harm(steps: Ints, walls: Bools, inside: Bools) -> int:
+    """Contradictions, a wall that is lost counting more than a sign change that nothing explains."""
+    total = 0
+    for corner in range(len(inside)):
+        for axis in range(3):
+            other = steps[corner, axis]
+            if other >= 0 and (inside[corner] != inside[other]) != walls[corner, axis]:
+                total += _LOST if walls[corner, axis] else 1
+    return total
+
+
 def corner_steps(cubes: Ints, corners: int) -> Ints:
     """``(corners, 3)`` corner one step up each axis, -1 where no voxel has that edge; ids ascend lexicographically."""
     result = np.full((corners, 3), -1, np.int64)
@@ -93,11 +107,13 @@ def contradictions(steps: Ints, odd: Bools, inside: Bools) -> int:
     return int(_contradictions(steps, odd, inside))
 
 
-def consistent_signs(steps: Ints, odd: Bools, inside: Bools) -> Bools:
-    """Signs that disagree with the crossings on no more edges than ``inside`` does, and on none if that is possible.
+def consistent_signs(steps: Ints, odd: Bools, walls: Bools, inside: Bools) -> Bools:
+    """``inside``, or the signs that follow the parity of crossings if those separate the walls better.
 
     Args:
         steps: ``(C, 3)`` from :func:`corner_steps`. odd: ``(C, 3)`` bool, the edge is crossed an odd number of times.
+        walls: ``(C, 3)`` bool, edges whose ends should differ: as ``odd``, but with one wall where two parts touch,
+            which parity would lose.
         inside: ``(C,)`` bool, first guess. In each connected part the guess is kept or reversed for the smaller share
             of corners.
     Returns:
@@ -108,4 +124,4 @@ def consistent_signs(steps: Ints, odd: Bools, inside: Bools) -> Bools:
     flip = np.zeros(len(inside), bool)
     _turn(steps, odd, inside, flip)
     turned = inside ^ flip
-    return turned if _contradictions(steps, odd, turned) < _contradictions(steps, odd, inside) else inside
+    return turned if _harm(steps, walls, turned) < _harm(steps, walls, inside) else inside

@@ -98,7 +98,7 @@ def test_overlapping_parts_get_signs_that_follow_every_wall() -> None:
     normals = oriented_sheets(vertices, faces).normals
     guess = pseudonormal_signs(corners.astype(float), closest, nearest, normals) < 0
     assert contradictions(steps, odd, guess) > 0
-    assert contradictions(steps, odd, consistent_signs(steps, odd, guess)) == 0
+    assert contradictions(steps, odd, consistent_signs(steps, odd, odd, guess)) == 0
 
 
 def test_wrongly_wound_faces_are_turned_and_the_larger_side_is_kept() -> None:

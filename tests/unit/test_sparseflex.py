@@ -213,3 +213,16 @@ def test_a_batch_must_be_unbound_before_extraction() -> None:
     other = SparseFlexState(state.values, Frame())
     with pytest.raises(StateError, match="one frame"):
         SparseFlexState.stack([state, other])
+
+
+def test_wall_between_touching_boxes_survives() -> None:
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    box = Triangles(corners, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]))
+    mesh = normalised(concatenated([box, box.moved(shift=(1, 0, 0))]))
+    result = round_trip(mesh, resolution=32)
+    inner = np.stack(np.meshgrid([0.0], np.linspace(-0.2, 0.2, 9), np.linspace(-0.2, 0.2, 9)), axis=-1).reshape(-1, 3)
+    assert distances(inner, result).max() < 0.05 / 32
+    union = round_trip(mesh, resolution=32, sign="winding")
+    assert edge_topology(union.faces).watertight
+    assert distances(inner, union).min() > 1 / 32

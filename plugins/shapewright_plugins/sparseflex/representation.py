@@ -75,8 +75,9 @@ class SparseFlex(Representation[Config, SparseFlexState]):
 
     * ``auto``: the side of the nearest sheet, after sheets are wound consistently; then, where two sheets contradict
       one another (crossing, or closer than about two cells), the signs that follow the parity of crossings instead, if
-      that leaves fewer contradictions. A mesh without boundary then always gives a watertight result that keeps inner
-      and overlapping walls; walls inside another part may come out facing the other way.
+      that leaves fewer contradictions and loses no walls where parts touch. Nested and overlapping parts keep all
+      their walls. Signs by parity are watertight for a mesh without boundary, but every second wall of nested or
+      overlapping parts then faces the other way.
     * ``pseudonormal``: the side of the nearest sheet, nothing else.
     * ``winding``: inside where the generalised winding number exceeds 1/2, as a solid modeller would have it; walls
       inside other parts vanish. Only for input without boundary.
@@ -138,7 +139,7 @@ class SparseFlex(Representation[Config, SparseFlexState]):
         else:
             inside = pseudonormal_signs(points, closest, nearest, sheets.normals) < 0
             if self.config.sign == "auto":
-                inside = consistent_signs(steps, hits.parity(len(corners)), inside)
+                inside = consistent_signs(steps, hits.parity(len(corners)), hits.walls(len(corners)), inside)
         if self.config.trim:
             real = _real_voxels(cubes, voxels, inside, steps, hits)
             voxels, cubes = voxels[real], cubes[real]
