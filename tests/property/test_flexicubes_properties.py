@@ -232,3 +232,20 @@ def test_consistency_loss_has_the_gradient_of_its_definition() -> None:
         return corner_field(voxels, values, 3, Frame()).consistency_loss(values)
 
     assert torch.autograd.gradcheck(loss, [leaf], fast_mode=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_surface_and_gradients_of_the_cpu() -> None:
+    voxels, feats = features(5, resolution=12)
+    coords = torch.cat([torch.zeros(len(voxels), 1, dtype=torch.int32), voxels], dim=1)
+    extractor = FlexiCubes(Config(training=True))
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = feats.double().to(device).requires_grad_()
+        mesh = extractor.extract(SparseFlexState(SparseTensor(coords.to(device), leaf, 12)))
+        (mesh.vertices**2).sum().backward()
+        assert mesh.vertices.device.type == device
+        results.append((mesh.vertices.detach().cpu(), mesh.faces.cpu(), leaf.grad.cpu()))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two)
