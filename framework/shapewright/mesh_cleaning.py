@@ -115,7 +115,8 @@ def _close_pairs(points: Array, tolerance: float) -> Array:
         order = np.argsort(_mixed(cells.view(np.uint64)), kind="stable")
         equal = (cells[order[1:]] == cells[order[:-1]]).all(axis=1)
         found.append(np.stack([order[:-1][equal], order[1:][equal]], axis=1))
-    return candidates[np.concatenate(found)]
+    pairs: Array = candidates[np.concatenate(found)]
+    return pairs
 
 
 def clean_triangles(vertices: Array, faces: Array, *, tolerance: float) -> tuple[Array, Array, Counter[str]]:
@@ -157,7 +158,7 @@ def _without_area(points: Array, faces: Array) -> Array:
     edges = corners[:, [1, 2, 0]] - corners
     double_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
     longest = np.sqrt(np.einsum("fek,fek->fe", edges, edges).max(axis=1))
-    none = double_area <= 2 * ZERO_AREA
+    none: Array = double_area <= 2 * ZERO_AREA
     none |= (faces == faces[:, [1, 2, 0]]).any(axis=1)
     sliver = ~none & (double_area <= SLIVER_HEIGHT * longest)
     if (none | sliver).all():

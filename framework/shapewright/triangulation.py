@@ -74,7 +74,8 @@ def _covers(points: Array, triangles: Array) -> Array:
     normal = areas.sum(axis=1)
     turn = np.einsum("ptk,pk->pt", areas, normal)
     limit = _FLAT * np.einsum("pk,pk->p", normal, normal)
-    return (turn > limit[:, None]).all(axis=1)
+    convex: Array = (turn > limit[:, None]).all(axis=1)
+    return convex
 
 
 def _ears(points: Array, fan: Array) -> Array:

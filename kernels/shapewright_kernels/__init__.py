@@ -1,1 +1,1 @@
-"""Numeric kernels of Shapewright: pure array functions, compiled by Numba at first use, no knowledge of the framework."""
+"""Numeric kernels of Shapewright: array functions, compiled by Numba at first use, which know nothing of the framework."""

@@ -1,7 +1,7 @@
-"""Run independent chunks of a kernel on Python threads: compiled code releases the GIL, so no threading layer is needed.
+"""Run independent chunks of a kernel on Python threads: compiled code releases the GIL, no threading layer is needed.
 
-Nothing global is set and torch's own threads are left alone. Every chunk owns its output, so results do not depend on the
-number of threads.
+Nothing global is set and torch's own threads are left alone. Every chunk owns its output, so results do not depend
+on the number of threads.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ def test_workers_change_no_number(site: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_the_same_command_again_measures_nothing_twice(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_again_measures_nothing_twice(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv("TOY_LOG", str(log))
     _, first = bench(site, tmp_path / "out", *TOY, *READABLE, "--resolution", "4")
@@ -152,7 +154,12 @@ def test_a_sweep_resumes_after_an_interruption(site: Path, tmp_path: Path, kind:
     slow = (*TOY, *READABLE, "--resolution", "2,3,4,5", "--set", "rounded.seconds=0.7", "--out", tmp_path)
     command = [sys.executable, "-m", "shapewright", "bench", *map(str, slow)]
     process = subprocess.Popen(
-        command, env=environment(site), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment(site),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "cards").glob("[!.]*.json"))) < 2 and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A third-party distribution with every kind that a bench needs: tiny, so that sweeps take as long as their processes."""
+"""A third-party distribution with every kind that a bench needs, so tiny that only processes take time."""
 
 LIGHT = """
     from shapewright.plugin import ComponentSpec, Verb, hookimpl

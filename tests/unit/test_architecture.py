@@ -17,7 +17,11 @@ SOURCES = {
     "shapewright_plugins": ROOT / "plugins" / "shapewright_plugins",
     "shapewright_kernels": ROOT / "kernels" / "shapewright_kernels",
 }
-ALLOWED = {"shapewright_plugins": {"shapewright", "shapewright_kernels"}, "shapewright": set(), "shapewright_kernels": set()}
+ALLOWED = {
+    "shapewright_plugins": {"shapewright", "shapewright_kernels"},
+    "shapewright": set(),
+    "shapewright_kernels": set(),
+}
 HEAVY = ("torch", "numba", "trimesh", "scipy", "manifold3d", "omegaconf", "rich")
 
 
@@ -62,7 +66,15 @@ def test_the_framework_names_no_plugin_and_no_system() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):
                 compared = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
-                assert not compared & {"triposg", "triposf", "trellis2", "direct3d_s2", "sparseflex", "o-voxel", "sdf"}, path
+                assert not compared & {
+                    "triposg",
+                    "triposf",
+                    "trellis2",
+                    "direct3d_s2",
+                    "sparseflex",
+                    "o-voxel",
+                    "sdf",
+                }, path
 
 
 @pytest.mark.parametrize("code", ["import shapewright", "import shapewright.plugin", "import shapewright.host"])
@@ -72,7 +84,9 @@ def test_light_imports_load_nothing_heavy(code: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["plugins"], ["matrix"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], ["plugins"], ["matrix"], ["--version"]]
+)
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     """The half-second budget holds as long as none of these is imported: torch alone takes seconds."""
     done = subprocess.run(
@@ -95,7 +109,11 @@ def test_every_light_module_of_a_plugin_imports_only_the_plugin_interface(catalo
 
 def test_help_of_every_command_answers() -> None:
     listing = shapewright("--help").stdout
-    commands = [line.split()[0] for line in listing.partition("Commands:")[2].splitlines() if line.startswith("  ") and line[2] != " "]
+    commands = [
+        line.split()[0]
+        for line in listing.partition("Commands:")[2].splitlines()
+        if line.startswith("  ") and line[2] != " "
+    ]
     assert {"bench", "convert", "parity", "list", "plugins", "matrix", "check", "info", "completion"} <= set(commands)
     for name in commands:
         done = shapewright(name, "--help")

@@ -30,7 +30,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install(site, "zz-duplicate", {"zz_duplicate.py": GOOD}, {"duplicate": "zz_duplicate"})
     takes_ours = GOOD.replace("my-cubes", "sdf")
     install(site, "aa-takes-ours", {"aa_takes_ours.py": takes_ours}, {"aa": "aa_takes_ours"})
-    raises = "from shapewright.plugin import hookimpl\n\n@hookimpl\ndef register_components():\n    raise RuntimeError('no')"
+    raises = (
+        "from shapewright.plugin import hookimpl\n\n@hookimpl\ndef register_components():\n    raise RuntimeError('no')"
+    )
     install(site, "raises-late", {"raises_late.py": raises}, {"late": "raises_late"})
     return site
 

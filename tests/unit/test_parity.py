@@ -113,7 +113,8 @@ HANDLER = """
 
     @hookimpl
     def register_parity_handlers():
-        return [ParityHandler("toy", "double", "toy_parity_heavy:double"), ParityHandler("toy", "crash", "toy_parity_heavy:crash")]
+        functions = {"double": "toy_parity_heavy:double", "crash": "toy_parity_heavy:crash"}
+        return [ParityHandler("toy", component, function) for component, function in functions.items()]
 """
 HEAVY = """
     from shapewright.parity import Answer

@@ -60,7 +60,9 @@ def test_one_mistake_is_one_problem() -> None:
     entry["stages"][0]["run"] = "rep.from_mush"
     with pytest.raises(PlanError) as caught:
         check("p", entry, CATALOG)
-    assert caught.value.problems == ("stages[0] rep.from_mush: representation/toy has no verb 'from_mush'; it has from_mesh",)
+    assert caught.value.problems == (
+        "stages[0] rep.from_mush: representation/toy has no verb 'from_mush'; it has from_mesh",
+    )
 
 
 def test_names_are_written_once_and_stage_ids_are_unique() -> None:

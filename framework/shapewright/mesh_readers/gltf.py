@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def read_gltf(path: Path) -> Polygons:
     logging.getLogger("trimesh").addHandler(logging.NullHandler())  # its remarks belong to no one's terminal
     _refuse_unreadable_features(path)
     try:
-        scene = trimesh.load(path, force="scene", process=False, skip_materials=True)
+        scene: Any = trimesh.load(path, force="scene", process=False, skip_materials=True)
         parts = [(scene.geometry[name], matrix) for matrix, name in _placed(scene)]
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -48,8 +49,9 @@ def read_gltf(path: Path) -> Polygons:
             vertices.append(local @ matrix[:3, :3].T + matrix[:3, 3])
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
         faces.append(placed[:, ::-1] if mirrored else placed)
-        has_colors = part.visual.kind == "vertex"
-        colors.append(np.asarray(part.visual.vertex_colors, np.float64)[own] / 255.0 if has_colors else None)
+        visual: Any = part.visual
+        has_colors = visual.kind == "vertex"
+        colors.append(np.asarray(visual.vertex_colors, np.float64)[own] / 255.0 if has_colors else None)
         start += len(local)
     if not faces:
         return Polygons(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -28,7 +28,7 @@ def read_obj(path: Path) -> Polygons:
             if faces:
                 indices = integers(_BEYOND_POSITION.sub(b"", b" ".join(faces)).split())
                 counts = np.fromiter((len(face.split()) for face in faces), np.int64, len(faces))
-                before = vertex_count
+                before: Array | int = vertex_count
                 if (indices < 0).any():
                     seen = np.cumsum([line.startswith(b"v ") for line in lines])
                     before = vertex_count + np.repeat(seen[[line.startswith(b"f ") for line in lines]], counts)

@@ -243,10 +243,10 @@ def _mixed_rows(file: BinaryIO, element: _Element, order: str) -> tuple[_Scalars
     for prop in element.properties:
         width = int(prop.kind[1])
         starts = np.array(offsets[prop.name], np.int64)
-        length = np.array(lengths[prop.name], np.int64) if prop.count_kind else np.ones(len(starts), np.int64)
-        values = data[_ranges(starts, length * width)].view(order + prop.kind)
+        row_lengths = np.array(lengths[prop.name], np.int64) if prop.count_kind else np.ones(len(starts), np.int64)
+        values = data[_ranges(starts, row_lengths * width)].view(order + prop.kind)
         if prop.count_kind:
-            lists[prop.name] = (length, values)
+            lists[prop.name] = (row_lengths, values)
         else:
             scalars[prop.name] = values
     return scalars, lists
