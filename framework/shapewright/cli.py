@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -29,6 +31,10 @@ EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
 
+class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
+    """Ctrl-C, past click, which would print an empty line of its own."""
+
+
 class LazyGroup(click.Group):
     """Knows names and one-line helps; imports ``shapewright.commands.NAME`` when a command is resolved."""
 
@@ -50,6 +56,21 @@ class LazyGroup(click.Group):
                 return command
         return None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(self.list_commands(ctx))}"
+            ctx.fail(f"no command is named {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][0]) for name in self.list_commands(ctx)])
@@ -59,6 +80,18 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="shapewright")
 def group() -> None:
     """3D shape generation with swappable representations."""
+
+
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click 8.2 and later
+
+
+def _usage(error: click.ClickException) -> str:
+    """One line instead of click's four; the help where ``shapewright`` was typed alone."""
+    if isinstance(error, _NO_ARGUMENTS):
+        return str(error.format_message())
+    context = getattr(error, "ctx", None)
+    advice = f" (see `{context.command_path} --help`)" if context else ""
+    return f"error: {' '.join(error.format_message().split())}{advice}"
 
 
 def _one_line(error: OSError) -> str:
@@ -71,13 +104,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = group.main(args=arguments, prog_name="shapewright", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        click.echo(_usage(error), err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt, click.exceptions.Abort):
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except ShapewrightError as error:

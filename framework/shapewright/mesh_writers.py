@@ -16,6 +16,8 @@ Array = NDArray[Any]
 Writer = Callable[[Mesh, BinaryIO], None]
 
 _ROWS_AT_ONCE = 1 << 16
+LARGEST_ROUNDING = 1e-3
+"""Share of the shape's size by which float32 may move a vertex: a cell at resolution 1,000."""
 
 
 def _arrays(mesh: Mesh) -> tuple[Array, Array, Array | None]:
@@ -29,6 +31,13 @@ def _single(vertices: Array, what: str) -> Array:
         narrow = vertices.astype("<f4")
     if not np.isfinite(narrow).all():
         raise MeshError(f"coordinates beyond the range of float32 cannot be stored as {what}; use .obj, .ply or .off")
+    wide = vertices.astype(np.float64)
+    moved, extent = float(np.abs(narrow - wide).max()), float(np.ptp(wide, axis=0).max())
+    if moved > LARGEST_ROUNDING * extent:
+        raise MeshError(
+            f"{what} stores float32, which would move vertices by up to {moved:.2g} in a shape of size {extent:.2g}; "
+            "use .obj, .ply or .off, or bring the shape nearer to the origin"
+        )
     return narrow
 
 

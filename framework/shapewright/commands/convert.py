@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -53,23 +56,57 @@ def command(
             }
         plan = check(pipeline, entry, catalog)
 
-    from ..mesh_io import check_mesh_suffix, load_mesh, refuse_existing, save_mesh
+    from ..mesh_io import load_mesh, save_mesh
     from ..normalise import normalise
-    from ..run import execute
+    from ..run import build_parts, execute, refuse_what_cannot_fit
+    from .check import check_options
 
-    check_mesh_suffix(output)
-    refuse_existing(output, overwrite)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    _refuse_output(output, overwrite)
+    check_options(plan, catalog)
+    parts = build_parts(plan, catalog)
+    refuse_what_cannot_fit(parts, pipeline)
+    with _reported_warnings():
         original = load_mesh(mesh)
-        reference, placement = normalise(original)
-        run = execute(plan, catalog, dict.fromkeys(plan.inputs, reference), seed=seed, sample=mesh.name)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            click.echo(f"warning: {' '.join(str(warning.message).split())}", err=True)
+        try:
+            reference, placement = normalise(original)
+            inputs = dict.fromkeys(plan.inputs, reference)
+            run = execute(plan, catalog, inputs, parts=parts, seed=seed, sample=mesh.name)
+        except MeshError as error:
+            raise MeshError(f"{mesh}: {error}") from None
     result = run.output
     if len(result.faces) == 0:
         raise MeshError(f"{mesh}: the result has no face; try a higher resolution or another pipeline")
     save_mesh(placement.restore(result), output, overwrite=overwrite)
     seconds = sum(run.seconds.values())
     click.echo(f"{output}: {len(result.vertices):,} vertices, {len(result.faces):,} faces in {seconds:.2f} s")
+
+
+def _refuse_output(output: Path, overwrite: bool) -> None:
+    """What can be known about OUTPUT beforehand, so that nobody waits for a result that cannot be kept."""
+    from ..atomic import WriteError
+    from ..errors import MeshError
+    from ..mesh_io import check_mesh_suffix, refuse_existing
+
+    check_mesh_suffix(output)
+    try:
+        refuse_existing(output, overwrite)
+    except MeshError as error:
+        raise MeshError(f"{output}: {error}") from None
+    existing = next(folder for folder in output.absolute().parents if folder.exists())
+    if not existing.is_dir():
+        raise WriteError(f"cannot write {output}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise WriteError(f"cannot write {output}: no permission to write in {existing}; choose another folder")
+
+
+@contextmanager
+def _reported_warnings() -> Iterator[None]:
+    """Repairs and caveats of the block go to standard error as one line each, also when it fails; others stay quiet."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            texts = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning)]
+            for text in dict.fromkeys(texts):
+                click.echo(f"warning: {text}", err=True)
