@@ -33,5 +33,7 @@ lint: $(READY)
 info: $(READY)
 	$(BIN)/shapewright info
 
+# Compiled kernels go too: Numba's cache does not notice an edit in a module that a kernel imports.
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find kernels plugins -name '*.nb[ic]' -delete
