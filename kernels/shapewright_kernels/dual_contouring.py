@@ -45,7 +45,7 @@ class Placement(NamedTuple):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _split(
+def split_quads(
     values: Floats,
     gradients: Floats,
     level: float,
@@ -146,7 +146,7 @@ def _contour(
     quads = dual_quads(crossings, dual, threads)
     faces = np.empty((2 * len(quads.corners), 3), np.int64)
     run_chunks(
-        lambda span: _split(values, exact, level, quads, vertices, faces, *span),
+        lambda span: split_quads(values, exact, level, quads, vertices, faces, *span),
         spans(len(quads.corners), QUADS_PER_CHUNK),
         threads,
     )

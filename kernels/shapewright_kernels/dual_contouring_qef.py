@@ -220,6 +220,54 @@ def _solve(a: Floats, b: Floats, square: float, total: float, x: Floats, regular
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def place_vertex(
+    s: Floats,
+    g: Floats,
+    used: NDArray[np.bool_],
+    a: Floats,
+    b: Floats,
+    x: Floats,
+    regularisation: float,
+    margin: float,
+    reach: float,
+) -> None:
+    """Move ``x`` from the mass point of one patch to its place, by the planes of the cell's ``used`` corners.
+
+    Corner ``4 x + 2 y + z``; ``s`` ``(8,)`` values from the level, ``g`` ``(8, 3)`` gradients a cell. ``a`` ``(6,)``
+    and ``b`` ``(3,)`` are scratch.
+    """
+    a[:] = 0
+    b[:] = 0
+    square, total = 0.0, 0.0
+    for corner in range(8):
+        if not used[corner]:
+            continue
+        length = np.sqrt(g[corner, 0] ** 2 + g[corner, 1] ** 2 + g[corner, 2] ** 2)
+        if not length > 0:
+            continue
+        distance = s[corner] / length
+        n0, n1, n2 = g[corner, 0] / length, g[corner, 1] / length, g[corner, 2] / length
+        t0 = np.float64(corner >> 2 & 1) - distance * n0
+        t1 = np.float64(corner >> 1 & 1) - distance * n1
+        t2 = np.float64(corner & 1) - distance * n2
+        away = max(max(-t0, t0 - 1), 0.0) ** 2 + max(max(-t1, t1 - 1), 0.0) ** 2 + max(max(-t2, t2 - 1), 0.0) ** 2
+        offset = n0 * t0 + n1 * t1 + n2 * t2
+        weight = 1 / (1 + away / (reach * reach)) ** 2
+        a[0] += weight * n0 * n0
+        a[1] += weight * n0 * n1
+        a[2] += weight * n0 * n2
+        a[3] += weight * n1 * n1
+        a[4] += weight * n1 * n2
+        a[5] += weight * n2 * n2
+        b[0] += weight * n0 * offset
+        b[1] += weight * n1 * offset
+        b[2] += weight * n2 * offset
+        square += weight * offset * offset
+        total += weight
+    _solve(a, b, square, total, x, regularisation, margin)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def place_vertices(
     index: LatticeIndex,
     mixed: Words,
@@ -251,7 +299,6 @@ def place_vertices(
     a, b, x = np.empty(6), np.empty(3), np.empty(3)
     cut = np.empty((12, 3))
     used = np.empty(8, np.bool_)
-    normal, touch = np.empty(3), np.empty(3)
     shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
@@ -293,34 +340,7 @@ def place_vertices(
                     count += 1
                 for axis in range(3):
                     x[axis] /= count
-                a[:] = 0
-                b[:] = 0
-                square, total = 0.0, 0.0
-                for corner in range(8):
-                    if not used[corner]:
-                        continue
-                    length = np.sqrt(g[corner, 0] ** 2 + g[corner, 1] ** 2 + g[corner, 2] ** 2)
-                    if not length > 0:
-                        continue
-                    distance = s[corner] / length
-                    away, offset = 0.0, 0.0
-                    for axis in range(3):
-                        normal[axis] = g[corner, axis] / length
-                        touch[axis] = np.float64(corner >> (2 - axis) & 1) - distance * normal[axis]
-                        away += max(max(-touch[axis], touch[axis] - 1), 0.0) ** 2
-                        offset += normal[axis] * touch[axis]
-                    weight = 1 / (1 + away / (reach * reach)) ** 2
-                    a[0] += weight * normal[0] * normal[0]
-                    a[1] += weight * normal[0] * normal[1]
-                    a[2] += weight * normal[0] * normal[2]
-                    a[3] += weight * normal[1] * normal[1]
-                    a[4] += weight * normal[1] * normal[2]
-                    a[5] += weight * normal[2] * normal[2]
-                    for axis in range(3):
-                        b[axis] += weight * normal[axis] * offset
-                    square += weight * offset * offset
-                    total += weight
-                _solve(a, b, square, total, x, regularisation, margin)
+                place_vertex(s, g, used, a, b, x, regularisation, margin, reach)
                 vertex = first_vertex[cell] + loop
                 vertices[vertex, 0] = base_x + x[0]
                 vertices[vertex, 1] = base_y + x[1]
