@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +22,11 @@ def _status_bytes(name: str) -> int | None:
     return None
 
 
+def _give_back_freed_memory() -> None:
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
 class PeakMemory:
     """Growth of the resident set at its peak over the start of the block, in bytes (``peak.bytes`` after it).
 
@@ -29,6 +37,8 @@ class PeakMemory:
     bytes: int = 0
 
     def __enter__(self) -> PeakMemory:
+        gc.collect()
+        _give_back_freed_memory()
         self._process = psutil.Process()
         self._exact = False
         self._start = self._process.memory_info().rss
