@@ -14,10 +14,14 @@ from .options import registry_options
 
 
 @click.command("convert")
-@click.argument("mesh", type=click.Path(path_type=Path))
+@click.argument("mesh", type=click.Path(readable=False, path_type=Path))
 @click.option("--pipeline", required=True, help="A pipeline from mesh to mesh, e.g. roundtrip-o-voxel.")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A .glb, .obj, .ply, .stl or .off file."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(readable=False, path_type=Path),
+    help="A .glb, .obj, .ply, .stl or .off file.",
 )
 @click.option("--resolution", type=int, help="Cells an axis of the pipeline's representation.")
 @click.option("--seed", type=int, default=0, show_default=True)
