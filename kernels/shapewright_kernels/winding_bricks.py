@@ -14,7 +14,8 @@ from numba import njit
 
 from .arrays import Floats, Ints
 from .closest_point import _plane_frames, _squared_distance
-from .narrow_band import BRICK, Coords, Lattice
+from .narrow_band import Coords, Lattice
+from .narrow_band_bricks import BRICK
 from .threads import run_chunks, spans
 from .winding import ACCURACY, STACK, WindingIndex, angle_of, winding_at
 
