@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= bench-results
 WORKERS ?= 1
+PEERS := $(VENV)/.peers
+ROWS ?= $(if $(findstring --quick,$(ARGS)),kernels-quick.json,docs/performance.json)
 
-.PHONY: bench test test-slow lint info clean
+.PHONY: bench bench-kernels test test-slow lint info clean
 
 # An unpinned torch may bring gigabytes of CUDA; constraints.txt pins the build that is tested.
 $(READY): pyproject.toml constraints.txt
@@ -18,6 +20,16 @@ $(READY): pyproject.toml constraints.txt
 # The main job: every representation with every extractor that fits, on the stress suite and on the meshes in DATA.
 bench: $(READY)
 	$(BIN)/shapewright bench --dataset stress-suite $(if $(DATA),--data '$(DATA)') --workers $(WORKERS) --out '$(OUT)' $(ARGS)
+
+# Every kernel beside the fastest libraries that pip installs, then the tables and plots of docs/performance.md.
+# ARGS=--quick for a minute's look, which leaves the document alone; NOTE='...' for what its reader should know.
+bench-kernels: $(PEERS)
+	$(BIN)/python benchmarks/kernels.py $(if $(DATA),--data '$(DATA)') $(if $(NOTE),--note '$(NOTE)') --json '$(ROWS)' $(ARGS)
+	$(if $(findstring --quick,$(ARGS)),,$(BIN)/python benchmarks/report.py '$(ROWS)')
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $(PEERS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadscope $(ARGS)
