@@ -1,10 +1,10 @@
 """Draw the results of a bench side by side: one row a shape, one column a pipeline. No display, no GPU.
 
     shapewright bench --samples 's0*' --resolution 64 --keep-meshes --out results
-    python examples/contact_sheet.py results sheet.png [--resolution 64] [--samples s01-leaf,s03-nested-spheres] [--cut z]
+    python examples/contact_sheet.py results sheet.png --resolution 64 --samples s01-leaf,s03-nested-spheres --cut z
 
-Fronts are blue, backs orange, surfaces without orientation green; with --cut only the half below the middle of that axis is drawn, so that the inside shows.
-Needs pillow (pip install pillow) to write the picture.
+Fronts are blue, backs orange, surfaces without orientation green; with --cut only the half below the middle of that
+axis is drawn, so that the inside shows. Needs pillow (pip install pillow) to write the picture.
 """
 
 from __future__ import annotations
