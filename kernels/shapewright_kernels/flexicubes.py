@@ -1,7 +1,8 @@
 """FlexiCubes: dual surface of a signed field on voxels, with learnable weights, differentiable in all of its inputs.
 
-Connectivity comes from :mod:`.flexicubes_topology`; this module does the float arithmetic in torch so that gradients
-reach positions, values and weights. Source: Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
+Connectivity comes from :mod:`.flexicubes_topology`. Positions of vertices are computed and differentiated by compiled
+passes (:mod:`.flexicubes_vertices`) on the CPU, and by torch expressions on other devices and where deviations or
+attributes are asked for. Source: Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
 Optimization", equations 3 to 9; vertex and face order as published.
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from .flexicubes_tables import EDGES
 from .flexicubes_topology import Topology, topology
+from .flexicubes_vertices import dual_vertices, split_faces
 
 WEIGHT_SCALE = 0.99
 """Published range of the weights: 1 +- this."""
@@ -141,7 +143,7 @@ def flexicubes(
     )
     return dual_geometry(
         found, positions, sdf, alpha, beta, gamma,
-        training=training, weight_scale=weight_scale, attributes=attributes, deviation=deviation,
+        training=training, weight_scale=weight_scale, attributes=attributes, deviation=deviation, threads=threads,
     )  # fmt: skip
 
 
@@ -157,51 +159,80 @@ def dual_geometry(
     weight_scale: float = WEIGHT_SCALE,
     attributes: Tensor | None = None,
     deviation: bool = True,
+    threads: int | None = None,
 ) -> DualMesh:
     """Positions of the dual vertices of a known topology; arguments and result as in :func:`flexicubes`."""
+    device = positions.device
+    inputs = [tensor for tensor in (positions, sdf, alpha, beta) if tensor is not None]
+    plain = positions.dtype in (torch.float32, torch.float64) and all(t.dtype == positions.dtype for t in inputs)
+    if device.type != "cpu" or not plain or attributes is not None or deviation:
+        vertices, l_dev = _torch_vertices(
+            found, positions, sdf, alpha, beta, weight_scale, attributes=attributes, deviation=deviation
+        )
+    else:
+        vertices = dual_vertices(found, positions, sdf, alpha, beta, weight_scale, threads)
+        l_dev = positions.new_zeros(0)
+    if training or device.type != "cpu" or not plain:
+        row = torch.from_numpy(found.voxels[found.dual_voxel]).to(device)
+        vertices, faces = _split(torch.from_numpy(found.quads).to(device), vertices, gamma, row, training, weight_scale)
+    else:
+        faces = split_faces(found, None if gamma is None else _squashed(gamma.detach(), weight_scale), threads)
+    return DualMesh(vertices[:, :3], faces, l_dev, None if attributes is None else vertices[:, 3:], found)
+
+
+def _torch_vertices(
+    found: Topology,
+    positions: Tensor,
+    sdf: Tensor,
+    alpha: Tensor | None,
+    beta: Tensor | None,
+    scale: float,
+    *,
+    attributes: Tensor | None = None,
+    deviation: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Dual vertices (with attributes behind) and their deviations in torch expressions: any device, any derivative."""
     device = positions.device
 
     def tensor(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(device)
 
     channels = positions if attributes is None else torch.cat([positions, attributes.to(positions.dtype)], dim=1)
-    dual_voxel = tensor(found.dual_voxel)
     starts = tensor(found.dual_start)
     sizes = starts[1:] - starts[:-1]
     dual = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes, output_size=len(found.edge))
-    row = tensor(found.voxels)[dual_voxel][dual]
+    row = tensor(found.voxels)[tensor(found.dual_voxel)][dual]
     near, far = tensor(found.ends).unbind(1)
     edge = tensor(found.edge).long()
     local = torch.from_numpy(EDGES).to(device)[edge]
 
     x_near, x_far = channels[near], channels[far]
     s_near, s_far = sdf[near], sdf[far]
-    weight = _weights(alpha, weight_scale)
+    weight = _weights(alpha, scale)
     if weight is None:
         q_near, q_far = s_near, s_far
     else:
         q_near, q_far = s_near * weight[row, local[:, 0]], s_far * weight[row, local[:, 1]]
     crossing = (x_near * q_far[:, None] - x_far * q_near[:, None]) / (q_far - q_near)[:, None]
-    weight = _weights(beta, weight_scale)
+    weight = _weights(beta, scale)
     if weight is None:
         vertices = _ordered_rows(sizes, crossing) / sizes.to(crossing.dtype)[:, None]
     else:
         share = weight[row, edge][:, None]
         vertices = _ordered_rows(sizes, crossing * share) / _ordered_rows(sizes, share)
+    if not deviation or len(edge) == 0:
+        return vertices, positions.new_zeros(0)
+    plain = crossing
+    if alpha is not None:
+        plain = (x_near * s_far[:, None] - x_far * s_near[:, None]) / (s_far - s_near)[:, None]
+    distance = (plain[:, :3] - vertices[dual, :3]).norm(dim=1)
+    mean = _ordered_rows(sizes, distance) / sizes.to(distance.dtype)
+    return vertices, (distance - mean[dual]).abs()
 
-    l_dev = positions.new_zeros(0)
-    if deviation and len(edge):
-        plain = crossing
-        if alpha is not None:
-            plain = (x_near * s_far[:, None] - x_far * s_near[:, None]) / (s_far - s_near)[:, None]
-        distance = (plain[:, :3] - vertices[dual, :3]).norm(dim=1)
-        mean = _ordered_rows(sizes, distance) / sizes.to(distance.dtype)
-        l_dev = (distance - mean[dual]).abs()
 
-    vertices, faces = _split(
-        tensor(found.quads), vertices, gamma, tensor(found.voxels)[dual_voxel], training, weight_scale
-    )
-    return DualMesh(vertices[:, :3], faces, l_dev, None if attributes is None else vertices[:, 3:], found)
+def _squashed(gamma: Tensor, scale: float) -> Tensor:
+    gamma = gamma.contiguous()  # a column of a wide array is slow to read value by value
+    return scale * torch.sigmoid(gamma) + (1 - scale) / 2
 
 
 def _split(
@@ -212,7 +243,7 @@ def _split(
         first = second = vertices.new_ones(len(quads))
     else:
         # Squash only the values in use, and gather once.
-        weight = (scale * torch.sigmoid(gamma[row]) + (1 - scale) / 2)[quads]
+        weight = _squashed(gamma[row], scale)[quads]
         first, second = weight[:, 0] * weight[:, 2], weight[:, 1] * weight[:, 3]
     if not training:
         along = quads[:, [0, 1, 2, 0, 2, 3]]

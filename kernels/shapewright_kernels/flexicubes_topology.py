@@ -19,10 +19,21 @@ from .threads import run_chunks, spans
 
 Rows = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
-_CHUNK = 1 << 16
-"""Voxels, or corner buckets, of one unit of work."""
+_CHUNK = 1 << 14
+"""Voxels, or corners, of one unit of work."""
+_SPARSE = 8
+"""Corners a surface voxel from which on most corners have nothing to do with the surface."""
 _MAX_AXIS = 1 << 21
 """Three axes of this many voxels still pack into one int64 key."""
+
+_AXES = (CORNERS[EDGES[:, 0]] != CORNERS[EDGES[:, 1]]).argmax(axis=1)
+"""Axis of each edge."""
+_ACROSS = np.array([[1, 2], [0, 2], [0, 1]])[_AXES]
+_ROLES = 3 - (CORNERS[EDGES[:, 0]][np.arange(12)[:, None], _ACROSS] @ np.array([2, 1]))
+"""Place of the voxel among the four around each of its edges, in lexicographic order."""
+_EDGE_AT = np.empty((3, 4), np.int64)
+"""The edge of each axis in the voxel at each place around it."""
+_EDGE_AT[_AXES, _ROLES] = np.arange(12)
 
 
 @dataclass(frozen=True)
@@ -134,17 +145,16 @@ def _count(cases: Bytes, sizes: Ints, number: Ints, low: int, high: int, counts:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _fill(
-    cases: Bytes, voxels: Ints, cubes: Ints, groups: Ints, sizes: Ints, number: Ints, edges: Ints, low: int, high: int,
-    starts: Ints, dual_voxel: Ints, dual_start: Ints, edge: Bytes, ends: Ints, slots: Ints,
+    cases: Bytes, voxels: Ints, cubes: Ints, groups: Ints, sizes: Ints, number: Ints, edges: Ints, axes: Ints,
+    roles: Ints, low: int, high: int, starts: Ints, dual_voxel: Ints, dual_start: Ints, edge: Bytes, ends: Ints,
+    around: Rows,
 ) -> None:  # fmt: skip
-    """Write dual vertices and incidences of a chunk; ``slots (S, 12)`` gets the dual vertex of each crossing edge, else
-    -1."""
+    """Write dual vertices and incidences of a chunk; ``around (3 C, 4)`` gets, for the edge of each axis that starts at
+    a corner, the dual vertices of the voxels around it."""
     for i in range(low, high):
         case = cases[i]
         row = voxels[i]
         duals = number[case]
-        for e in range(12):
-            slots[i, e] = -1
         for g in range(duals):
             dual = starts[duals - 1, 0]
             at = starts[duals - 1, 1]
@@ -152,90 +162,85 @@ def _fill(
             dual_start[dual] = at
             for k in range(sizes[case, g]):
                 e = groups[case, g, k]
+                near = cubes[row, edges[e, 0]]
                 edge[at] = e
-                ends[at, 0] = cubes[row, edges[e, 0]]
+                ends[at, 0] = near
                 ends[at, 1] = cubes[row, edges[e, 1]]
-                slots[i, e] = dual
+                around[3 * near + axes[e], roles[e]] = dual
                 at += 1
             starts[duals - 1, 0] = dual + 1
             starts[duals - 1, 1] = at
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _bucket_sizes(ends: Ints, sizes: Ints) -> None:
-    for i in range(len(ends)):
-        sizes[ends[i, 0] + 1] += 1
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _fill_buckets(voxels: Ints, cubes: Ints, edges: Ints, slots: Ints, next_free: Ints, far: Ints, dual: Ints) -> None:
-    """Stable counting sort of (edge, dual vertex) pairs by the edge's first corner, in voxel order within a bucket."""
-    for i in range(len(voxels)):
-        row = voxels[i]
-        for e in range(12):
-            if slots[i, e] >= 0:
-                near = cubes[row, edges[e, 0]]
-                at = next_free[near]
-                next_free[near] = at + 1
-                far[at] = cubes[row, edges[e, 1]]
-                dual[at] = slots[i, e]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _sort_buckets(start: Ints, far: Ints, dual: Ints, positive: Bools, low: int, high: int) -> tuple[int, int]:
-    """Order each bucket by the edge's second corner (stable) and count the quads of both kinds."""
-    ahead = behind = 0
+def _count_quads(around: Rows, positive: Bools, low: int, high: int) -> tuple[int, int, int]:
+    """Quads of both kinds at the corners ``low..high``, and dual vertices around their edges."""
+    ahead = behind = filled = 0
     for near in range(low, high):
-        first, last = start[near], start[near + 1]
-        for i in range(first + 1, last):
-            other, vertex = far[i], dual[i]
-            j = i
-            while j > first and far[j - 1] > other:
-                far[j], dual[j] = far[j - 1], dual[j - 1]
-                j -= 1
-            far[j], dual[j] = other, vertex
-        i = first
-        while i < last:
-            j = i + 1
-            while j < last and far[j] == far[i]:
-                j += 1
-            if j - i == 4:
+        for axis in range(3):
+            present = 0
+            for role in range(4):
+                present += around[3 * near + axis, role] >= 0
+            filled += present
+            if present == 4:
                 if positive[near]:
                     ahead += 1
                 else:
                     behind += 1
-            elif j - i > 4:
-                return -1, -1
-            i = j
-    return ahead, behind
+    return ahead, behind, filled
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _far(around: Rows, dual_voxel: Ints, voxels: Ints, cubes: Ints, edge_at: Ints, ends: Ints, slot: int) -> int:
+    """Second corner of an edge; -1 where the four voxels around it do not agree."""
+    axis = slot % 3
+    far = -1
+    for role in range(4):
+        row = voxels[dual_voxel[around[slot, role]]]
+        other = int(cubes[row, ends[edge_at[axis, role], 1]])
+        if role > 0 and other != far:
+            return -1
+        far = other
+    return far
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _emit_quads(
-    start: Ints, far: Ints, dual: Ints, positive: Bools, low: int, high: int, ahead: int, behind: int,
-    quads: Ints, quad_ends: Ints,
-) -> None:  # fmt: skip
+    around: Rows, dual_voxel: Ints, voxels: Ints, cubes: Ints, edges: Ints, edge_at: Ints, positive: Bools,
+    low: int, high: int, ahead: int, behind: int, quads: Ints, quad_ends: Ints,
+) -> bool:  # fmt: skip
+    """Write the quads of the corners ``low..high``, those of one corner in order of their second corner; whether ids
+    and coordinates fit."""
+    far, axes = np.empty(3, np.int64), np.empty(3, np.int64)
     for near in range(low, high):
-        i = start[near]
-        last = start[near + 1]
-        while i < last:
-            j = i + 1
-            while j < last and far[j] == far[i]:
-                j += 1
-            if j - i == 4:
-                if positive[near]:
-                    at = ahead
-                    ahead += 1
-                    turn = (0, 1, 3, 2)
-                else:
-                    at = behind
-                    behind += 1
-                    turn = (2, 3, 1, 0)
-                for k in range(4):
-                    quads[at, k] = dual[i + turn[k]]
-                quad_ends[at, 0] = near
-                quad_ends[at, 1] = far[i]
-            i = j
+        count = 0
+        for axis in range(3):
+            slot = 3 * near + axis
+            if min(around[slot, 0], around[slot, 1], around[slot, 2], around[slot, 3]) < 0:
+                continue
+            other = _far(around, dual_voxel, voxels, cubes, edge_at, edges, slot)
+            if other < 0:
+                return False
+            at = count
+            while at > 0 and far[at - 1] > other:
+                far[at], axes[at] = far[at - 1], axes[at - 1]
+                at -= 1
+            far[at], axes[at] = other, axis
+            count += 1
+        for k in range(count):
+            if positive[near]:
+                at = ahead
+                ahead += 1
+                turn = (0, 1, 3, 2)
+            else:
+                at = behind
+                behind += 1
+                turn = (2, 3, 1, 0)
+            for place in range(4):
+                quads[at, place] = around[3 * near + axes[k], turn[place]]
+            quad_ends[at, 0] = near
+            quad_ends[at, 1] = far[k]
+    return True
 
 
 def _sorted_rows(coords: Rows) -> tuple[Ints, Ints]:
@@ -291,10 +296,15 @@ def topology(
         positive: ``(C,)`` bool, value above zero (an exact zero is neither; published winding rule).
         threads: worker threads; the result is the same for every number.
     Raises:
-        ValueError: a coordinate is negative or above 2^21, a voxel occurs twice, or more than four voxels claim one
-            edge.
+        ValueError: a coordinate is negative or above 2^21, a voxel occurs twice, or corner ids and coordinates do not
+            belong together.
     """
     voxels, cases = _surface(cubes, coords, inside, threads)
+    rows = voxels
+    used: Ints | None = None
+    if len(positive) > _SPARSE * len(voxels):  # a full grid: speak of the corners next to the surface only
+        rows, cubes, used = _compacted(voxels, cubes, len(positive))
+        positive = positive[used]
     table = tables()
     groups = table.groups.astype(np.int64)
     sizes = (table.groups >= 0).sum(axis=2)
@@ -312,52 +322,62 @@ def topology(
     dual_start[-1] = incidences
     edge = np.empty(incidences, np.uint8)
     ends = np.empty((incidences, 2), np.int64)
-    slots = np.empty((len(voxels), 12), np.int64)
+    around = np.full((3 * len(positive), 4), -1, np.int32)
     run_chunks(
         lambda c: _fill(
-            cases, voxels, cubes, groups, sizes, number, EDGES, *chunks[c], starts[c],
-            dual_voxel, dual_start, edge, ends, slots,
+            cases, rows, cubes, groups, sizes, number, EDGES, _AXES, _ROLES, *chunks[c], starts[c],
+            dual_voxel, dual_start, edge, ends, around,
         ),
         range(len(chunks)),
         threads,
     )  # fmt: skip
-    quads, quad_ends = _quads(voxels, cubes, ends, slots, positive, threads)
+    quads, quad_ends = _quads(rows, cubes, dual_voxel, around, positive, incidences, threads)
+    if used is not None:
+        ends, quad_ends = used[ends], used[quad_ends]
     return Topology(voxels, cases, dual_voxel, dual_start, edge, ends, quads, quad_ends)
+
+
+def _compacted(voxels: Ints, cubes: Ints, corners: int) -> tuple[Ints, Ints, Ints]:
+    """Rows ``0..S``, the surface voxels' corners renumbered in their order, and the old numbers of those."""
+    mine = cubes[voxels]
+    held = np.zeros(corners, bool)
+    held[mine.reshape(-1)] = True
+    used = np.flatnonzero(held)
+    return np.arange(len(voxels)), np.searchsorted(used, mine), used
 
 
 def _quads(
     voxels: Ints,
     cubes: Ints,
-    ends: Ints,
-    slots: Ints,
+    dual_voxel: Ints,
+    around: Rows,
     positive: Bools,
+    incidences: int,
     threads: int | None,
 ) -> tuple[Ints, Ints]:
-    start = np.zeros(len(positive) + 1, np.int64)
-    _bucket_sizes(ends, start)
-    np.cumsum(start, out=start)
-    far = np.empty(len(ends), np.int64)
-    dual = np.empty(len(ends), np.int64)
-    _fill_buckets(voxels, cubes, EDGES, slots, start[:-1].copy(), far, dual)
     chunks = spans(len(positive), _CHUNK)
-    counts = run_chunks(lambda span: _sort_buckets(start, far, dual, positive, *span), chunks, threads)
-    kinds = np.array(counts, np.int64).reshape(-1, 2)
-    if (kinds < 0).any():
-        raise ValueError(
-            "more than four voxels share one edge: corner ids and voxel coordinates do not belong together"
-        )
+    counts = run_chunks(lambda span: _count_quads(around, positive, *span), chunks, threads)
+    kinds = np.array(counts, np.int64).reshape(-1, 3)
+    problem = ValueError(
+        "more than one voxel claims a place at an edge: corner ids and voxel coordinates do not belong together"
+    )
+    if kinds[:, 2].sum() != incidences:
+        raise problem
     first = np.cumsum(kinds, axis=0) - kinds
     ahead = int(kinds[:, 0].sum())
-    total = int(kinds.sum())
+    total = ahead + int(kinds[:, 1].sum())
     quads = np.empty((total, 4), np.int64)
     quad_ends = np.empty((total, 2), np.int64)
-    run_chunks(
+    fits = run_chunks(
         lambda c: _emit_quads(
-            start, far, dual, positive, *chunks[c], first[c, 0], ahead + first[c, 1], quads, quad_ends
+            around, dual_voxel, voxels, cubes, EDGES, _EDGE_AT, positive, *chunks[c],
+            first[c, 0], ahead + first[c, 1], quads, quad_ends,
         ),
         range(len(chunks)),
         threads,
-    )
+    )  # fmt: skip
+    if not all(fits):
+        raise problem
     return quads, quad_ends
 
 

@@ -201,6 +201,11 @@ def _starts(counts: list[int]) -> tuple[list[int], int]:
     return total[:-1].tolist(), int(total[-1])
 
 
+def ascending(coords: Rows) -> bool:
+    """Whether rows ``(N, 3)`` int32 are in strictly lexicographic order."""
+    return bool(_first_unsorted(coords) < 0)
+
+
 def voxel_corners(voxels: Rows, shape: tuple[int, int, int], *, threads: int | None = None) -> tuple[Rows, Ints]:
     """Unique corners of sparse voxels.
 

@@ -10,6 +10,7 @@ import torch
 from shapewright_kernels.flexicubes import flexicubes
 from shapewright_kernels.flexicubes_losses import deviation_loss, sign_change_loss, weight_magnitude_loss
 from shapewright_kernels.flexicubes_tables import CORNERS
+from shapewright_kernels.flexicubes_topology import topology
 from torch import Tensor
 
 # kaolin's unit test: values by sorted |index - 2| on a 5^3 lattice.
@@ -137,6 +138,78 @@ def test_result_does_not_depend_on_threads() -> None:
     assert len(one.faces) > 1000
     assert torch.equal(one.vertices, three.vertices)
     assert torch.equal(one.faces, three.faces)
+
+
+def random_problem(
+    seed: int, dtype: torch.dtype
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    points, voxels, cubes = lattice(9, 8, 7)
+    draw = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=dtype)
+
+    inputs = points.to(dtype) + 0.2 * random(*points.shape), random(len(points)), random(504, 8), random(504, 12)
+    return (cubes, voxels), (*inputs, random(504))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiled_vertices_equal_the_torch_expressions_to_the_bit(dtype: torch.dtype) -> None:
+    """Asking for deviations takes the torch expressions, leaving them out the compiled ones."""
+    (cubes, voxels), (points, sdf, alpha, beta, gamma) = random_problem(1, dtype)
+    for weights in ((None, None, None), (alpha, None, None), (None, beta, gamma), (alpha, beta, gamma)):
+        for training in (False, True):
+            one, two = (
+                flexicubes(
+                    points, sdf, cubes, voxels, (9, 8, 7), *weights, training=training, deviation=deviation
+                )
+                for deviation in (True, False)
+            )  # fmt: skip
+            assert len(one.faces) > 500
+            assert torch.equal(one.vertices, two.vertices)
+            assert torch.equal(one.faces, two.faces)
+
+
+def test_compiled_gradients_equal_those_of_the_torch_expressions() -> None:
+    (cubes, voxels), inputs = random_problem(2, torch.float64)
+    target = torch.randn(2000, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for kept in ((0, 1, 2, 3), (1,), (0,), (2, 3), (1, 3)):
+        gradients = []
+        for deviation in (True, False):
+            leaves = [tensor.clone().requires_grad_(at in kept) for at, tensor in enumerate(inputs)]
+            mesh = flexicubes(*leaves[:2], cubes, voxels, (9, 8, 7), *leaves[2:], deviation=deviation)
+            (mesh.vertices * target[: len(mesh.vertices)]).sum().backward()
+            gradients.append([leaves[at].grad for at in kept])
+        for wanted, got in zip(*gradients, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-10, rtol=1e-9)
+
+
+def test_full_grid_and_surface_voxels_alone_have_one_connectivity() -> None:
+    points, voxels, cubes = lattice(20, 20, 20)
+    inside = ((points - 10).norm(dim=1) < 4.2).numpy()
+    whole = topology(cubes.numpy(), voxels.numpy().astype(np.int32), inside, ~inside)
+    rows = whole.voxels
+    ids, small = np.unique(cubes.numpy()[rows], return_inverse=True)
+    part = topology(small.reshape(-1, 8), voxels.numpy()[rows].astype(np.int32), inside[ids], ~inside[ids])
+    assert len(whole.quads) > 100
+    assert np.array_equal(whole.quads, part.quads)
+    assert np.array_equal(whole.ends, ids[part.ends])
+    assert np.array_equal(whole.quad_ends, ids[part.quad_ends])
+
+
+def test_corner_ids_that_contradict_the_coordinates_are_refused() -> None:
+    _, voxels, cubes = lattice(2, 2, 2)
+    inside = np.zeros(27, bool)
+    inside[13] = True
+    coords = voxels.numpy().astype(np.int32)
+    twice = cubes.numpy().copy()
+    twice[0] = twice[1]
+    with pytest.raises(ValueError, match="do not belong together"):
+        topology(twice, coords, inside, ~inside)
+    bent = cubes.numpy().copy()
+    bent[0, 6], bent[0, 5] = bent[0, 5], bent[0, 6]
+    with pytest.raises(ValueError, match="do not belong together"):
+        topology(bent, coords, inside, ~inside)
 
 
 def test_wrong_input_is_refused_with_its_reason() -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from shapewright.errors import StateError
 from shapewright.states import Frame
-from shapewright_kernels.flexicubes_voxels import voxel_corners
+from shapewright_kernels.flexicubes_rows import corner_means
+from shapewright_kernels.flexicubes_voxels import ascending, voxel_corners
 from torch import Tensor
 
 from .state import ALPHA, BETA, CHANNELS, DEFORM, GAMMA, SDF
@@ -53,10 +54,10 @@ class CornerField:
 def _unique_voxels(coords: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Distinct voxels in lexicographic order, the voxel of each row, and the last row of each voxel; ``None`` where
     rows and voxels are the same."""
+    if ascending(coords.numpy(force=True)):
+        return coords, None, None
     x, y, z = coords.long().unbind(1)
     keys = (x << 2 * _AXIS_BITS) | (y << _AXIS_BITS) | z
-    if bool((keys[1:] > keys[:-1]).all()):
-        return coords, None, None
     ordered, order = torch.sort(keys, stable=True)
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[1:] = ordered[1:] != ordered[:-1]
@@ -90,19 +91,26 @@ def corner_field(coords: Tensor, feats: Tensor, resolution: int, frame: Frame) -
     cubes = torch.from_numpy(cube_array).to(feats.device)
 
     rows = cubes if voxel_of is None else cubes[voxel_of]
-    values = _corner_values(feats, resolution)
-    sums = values.new_zeros(len(corners), 4).index_add(0, rows.reshape(-1), values.reshape(-1, 4))
-    means = sums / torch.bincount(rows.reshape(-1), minlength=len(corners))[:, None]
-    deform = means[:, 1:]
+    if feats.device.type == "cpu" and feats.dtype in (torch.float32, torch.float64):
+        # one split, so that the gradients of all parts are put together in one pass
+        parts: tuple[Tensor, ...] = torch.split(feats, [8, 24, 12, 8, 1], dim=1)
+        scalars, vectors, beta, alpha, gamma = parts
+        means = corner_means(scalars, vectors, rows.numpy(), len(corners), 4 / resolution, -1 / resolution)
+    else:
+        beta, alpha, gamma = feats[:, BETA], feats[:, ALPHA], feats[:, GAMMA, None]
+        values = _corner_values(feats, resolution)
+        sums = values.new_zeros(len(corners), 4).index_add(0, rows.reshape(-1), values.reshape(-1, 4))
+        means = sums / torch.bincount(rows.reshape(-1), minlength=len(corners))[:, None]
+    if last is not None:
+        beta, alpha, gamma = beta[last], alpha[last], gamma[last]
+    deform = means[:, 1:].contiguous()
 
     lower, extent = feats.new_tensor(frame.lower), feats.new_tensor(frame.extent)
     reach = (1 - 1e-8) / (2 * resolution)
     positions = corners.to(feats.dtype) / resolution * extent + lower + extent * reach * torch.tanh(deform)
-    weights = feats if last is None else feats[last]
     return CornerField(
-        resolution, voxels, cubes, corners, means[:, 0], positions,
-        weights[:, ALPHA], weights[:, BETA], weights[:, GAMMA], rows, deform,
-    )  # fmt: skip
+        resolution, voxels, cubes, corners, means[:, 0], positions, alpha, beta, gamma[:, 0], rows, deform
+    )
 
 
 def _corner_values(feats: Tensor, resolution: int) -> Tensor:
