@@ -152,7 +152,7 @@ class _DualVertices(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, wanted: Tensor) -> Any:
         found, scale = ctx.settings
         *inputs, vertices = ctx.saved_tensors
@@ -191,7 +191,7 @@ def dual_vertices(
         scale: range of the weights about 1.
         threads: never changes the result.
     """
-    result: Tensor = _DualVertices.apply(found, scale, threads, positions, sdf, alpha, beta)
+    result: Tensor = _DualVertices.apply(found, scale, threads, positions, sdf, alpha, beta)  # type: ignore[no-untyped-call]
     return result
 
 
