@@ -87,7 +87,10 @@ def apply_override(entry: dict[str, Any], text: str, name: str = "") -> None:
     elif len(path) > 2 and path[:2] == ["pipelines", name]:
         path = path[2:]
     components = entry.get("components") or {}
-    if len(path) > 1 and path[0] in components:
+    if len(path) == 1 and path[0] in components:
+        example = f"{path[0]}.resolution=64"
+        raise RegistryError(f"--set {text!r}: {path[0]} is a component; name an option of it, as {example}")
+    if path[0] in components:
         path = ["components", path[0], "with", *path[1:]]
     target: Any = entry
     for depth, key in enumerate(path[:-1]):

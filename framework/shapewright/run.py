@@ -46,6 +46,8 @@ def configure(cls: type[Any], options: Mapping[str, Any], where: str) -> Any:
         known = ", ".join(f.name for f in fields(cls.Config))
         hint = "" if "Did you mean" in message else f" (options: {known or 'none'})"
         raise ConfigError(f"{where}{f'.{key}' if key else ''}: {message}{hint}") from None
+    except ConfigError as error:  # from the config's own checks, which do not know where they are
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def resolved_options(catalog: Catalog, key: str, options: Mapping[str, Any]) -> dict[str, Any]:

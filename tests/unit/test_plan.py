@@ -118,6 +118,7 @@ def test_overrides_reach_options_by_full_and_short_path() -> None:
     ("text", "wanted"),
     [
         ("rep", "write it as path.to.option=value"),
+        ("rep=3", "rep is a component; name an option of it"),
         ("repp.resolution=3", "did you mean 'rep'?"),
         ("components.rep.wth.resolution=3", "did you mean 'with'?"),
         ("stages.7.with.steps=3", "2 entries"),
