@@ -26,7 +26,7 @@ def exact_side(a: tuple, b: tuple, p: tuple) -> int:
 def test_side_of_a_line_equals_rational_arithmetic(a: tuple, b: tuple, share: float, right: int, down: int) -> None:
     """Points a few units in the last place from the line, where floating point alone guesses."""
     x, y = (a[axis] + share * (b[axis] - a[axis]) for axis in (0, 1))
-    p = (x + right * np.spacing(x), y + down * np.spacing(y))
+    p = (x + right * np.spacing(max(abs(x), 1.0)), y + down * np.spacing(max(abs(y), 1.0)))
     assert orientation(*a, *b, *p) == exact_side(a, b, p)
     assert orientation(*b, *a, *p) == -exact_side(a, b, p)
 
