@@ -30,7 +30,7 @@ def _keep_compiled_code_somewhere() -> None:
     os.environ["NUMBA_CACHE_DIR"] = folder
     import numba
 
-    numba.config.CACHE_DIR = folder  # Numba may have read its environment already
+    vars(numba.config)["CACHE_DIR"] = folder  # Numba may have read its environment already
 
 
 _keep_compiled_code_somewhere()
