@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from .dual_contouring_cells import DualQuads, dual_cells, dual_quads
 from .dual_contouring_qef import crossing, mark_corners, place_vertices, write_slopes
 from .lattice_index import Integer
+from .lattice_words import ROWS_PER_CHUNK, Floats, LatticeWords
 from .marching_cubes_cases import case_tables
-from .marching_cubes_crossings import Crossings, Floats, bits_before, each_chunk, grid_crossings, sparse_crossings
+from .marching_cubes_crossings import bits_before, dense_points, each_chunk, find_crossings, sparse_points
 from .threads import run_chunks, spans
 
 QUADS_PER_CHUNK = 1 << 15
@@ -106,52 +107,72 @@ def split_quads(
             faces[2 * quad + 1, corner] = quads.corners[quad, (along + 2 + corner) % 4]
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _scale(
+    gradients: Floats, spacing: tuple[float, float, float], slopes: Floats, start: Integer, stop: Integer
+) -> None:
+    for row in range(start, stop):
+        slopes[row, 0] = gradients[row, 0] * spacing[0]
+        slopes[row, 1] = gradients[row, 1] * spacing[1]
+        slopes[row, 2] = gradients[row, 2] * spacing[2]
+
+
+def _slopes(
+    gradients: Floats,
+    values: Floats,
+    order: NDArray[np.int64],
+    spacing: tuple[float, float, float],
+    threads: int | None,
+) -> Floats:
+    """Exact gradients a cell, by row of the words, in the dtype of the values."""
+    rows = gradients.reshape(-1, 3)
+    if len(rows) != len(values):
+        raise ValueError(f"gradients must be one row of 3 a lattice point, not {gradients.shape}")
+    if len(order):
+        rows = rows[order]
+    slopes = np.empty(rows.shape, values.dtype)
+    sizes = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    run_chunks(lambda span: _scale(rows, sizes, slopes, *span), spans(len(rows), ROWS_PER_CHUNK), threads)
+    return slopes
+
+
 def _contour(
-    crossings: Crossings,
+    words: LatticeWords,
     values: Floats,
     level: float,
-    gradients: Floats | None,
-    spacing: tuple[float, float, float],
+    exact: Floats | None,
     placement: Placement,
     threads: int | None,
 ) -> tuple[Floats, NDArray[np.int64]]:
-    index, _, mixed, _, _ = crossings
+    """``exact``: gradients a cell by row, or none."""
+    crossings, _ = find_crossings(words, None, threads)
+    mixed = crossings.mixed
     level = float(values.dtype.type(level))
     corner_points, first_slope = np.empty(0, np.uint64), np.empty(0, np.int64)
-    exact = np.empty((0, 3), values.dtype)
-    if gradients is None:
-        corner_points = np.empty(index.words, np.uint64)
-        each_chunk(lambda _, a, z: mark_corners(index, mixed, corner_points, a, z), index, threads)
-        first_slope = bits_before(corner_points, index, threads)
-        slopes = np.empty((int(first_slope[-1]), 3), values.dtype)
-        each_chunk(
-            lambda _, a, z: write_slopes(index, values, corner_points, first_slope, slopes, a, z), index, threads
-        )
-    else:
-        slopes = exact = np.ascontiguousarray(gradients.reshape(-1, 3) * np.array(spacing), dtype=values.dtype)
-        if len(slopes) != len(values):
-            raise ValueError(f"gradients must be one row of 3 a lattice point, not {gradients.shape}")
+    slopes = np.empty((0, 3), values.dtype) if exact is None else exact
+    fitted = slopes
+    if exact is None:
+        corner_points = np.zeros(words.size + 1, np.uint64)
+        each_chunk(mark_corners, (words.links, mixed, corner_points), words, threads)
+        first_slope = bits_before(corner_points, words, threads)
+        fitted = np.empty((int(first_slope[-1]), 3), values.dtype)
+        given = (words.links, words.ranked, words.first, words.exists, values, corner_points, first_slope, fitted)
+        each_chunk(write_slopes, given, words, threads)
     dual = dual_cells(crossings, placement.manifold, threads)
-    cases = case_tables()
     vertices = np.empty((int(dual.first_vertex[-1]), 3))
 
-    margin = (placement.margin if gradients is not None else 0.0) if placement.clamp else np.inf
-
-    def place(_: int, start: int, stop: int) -> None:
-        planes = (values, slopes, corner_points, first_slope)
-        settings = (level, placement.regularisation, margin, placement.reach)
-        place_vertices(index, mixed, *dual, cases, *planes, *settings, vertices, start, stop)
-
-    each_chunk(place, index, threads)
-    quads = dual_quads(crossings, dual, threads)
+    margin = (placement.margin if exact is not None else 0.0) if placement.clamp else np.inf
+    lattice = (words.shape, words.place, words.links, words.ranked, words.first, mixed)
+    planes = (case_tables().loop_of_edge, values, fitted, corner_points, first_slope)
+    settings = (level, placement.regularisation, margin, placement.reach)
+    each_chunk(place_vertices, (*lattice, *dual, *planes, *settings, vertices), words, threads)
+    quads, used = dual_quads(crossings, dual, threads)
     faces = np.empty((2 * len(quads.corners), 3), np.int64)
     run_chunks(
-        lambda span: split_quads(values, exact, level, quads, vertices, faces, *span),
+        lambda span: split_quads(values, slopes, level, quads, vertices, faces, *span),
         spans(len(quads.corners), QUADS_PER_CHUNK),
         threads,
     )
-    used = np.zeros(len(vertices), np.bool_)
-    used[faces.reshape(-1)] = True
     if not used.all():  # cells at a border, none of whose edges has four active cells
         vertices, faces = vertices[used], (np.cumsum(used) - 1)[faces]
     return vertices.astype(values.dtype), faces
@@ -186,8 +207,11 @@ def dual_contouring(
     >>> len(vertices), len(faces)
     (26, 48)
     """
-    crossings, flat = grid_crossings(values, level, threads)
-    return _contour(crossings, flat, level, gradients, spacing, placement or Placement(), threads)
+    words, flat = dense_points(
+        values, level, threads, around=gradients is None
+    )  # differences of values need neighbours
+    exact = None if gradients is None else _slopes(gradients, flat, np.empty(0, np.int64), spacing, threads)
+    return _contour(words, flat, level, exact, placement or Placement(), threads)
 
 
 def dual_contouring_sparse(
@@ -204,5 +228,6 @@ def dual_contouring_sparse(
 
     ``values`` are ``(N,)`` and ``gradients`` ``(N, 3)``.
     """
-    crossings, values = sparse_crossings(coords, values, level, threads)
-    return _contour(crossings, values, level, gradients, spacing, placement or Placement(), threads)
+    words, values, order = sparse_points(coords, values, level, threads)
+    exact = None if gradients is None else _slopes(gradients, values, order, spacing, threads)
+    return _contour(words, values, level, exact, placement or Placement(), threads)

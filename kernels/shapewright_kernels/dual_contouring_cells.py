@@ -13,16 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of, word_at
-from .lattice_index_links import ahead_words, behind_words, cell_words, corner_words
-from .marching_cubes_cases import Cases, case_tables
-from .marching_cubes_crossings import (
-    Crossings,
-    bits_before,
-    case_of,
-    each_chunk,
-    exclusive_sum,
-)
+from .lattice_index import Integer, Words, lowest_bit, popcount
+from .lattice_words import bit_of, column_of, exclusive_sum, lower, rank, upper
+from .marching_cubes_cases import case_tables
+from .marching_cubes_crossings import Crossings, bits_before, case_of, each_chunk
 
 
 class DualCells(NamedTuple):
@@ -51,7 +45,7 @@ class DualQuads(NamedTuple):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _cell_cases(
-    index: LatticeIndex,
+    links: NDArray[np.int32],
     inside: Words,
     mixed: Words,
     first_cell: NDArray[np.int64],
@@ -59,32 +53,32 @@ def _cell_cases(
     start: Integer,
     stop: Integer,
 ) -> None:
-    corners = np.empty(8, np.uint64)
-    words = np.empty((4, 2), np.int64)
-    shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
-        ahead_words(shape, links, word, words)
-        corner_words(inside, words, corners)
+        own, by_y, by_x, by_xy = inside[word], inside[links[word, 2]], inside[links[word, 4]], inside[links[word, 6]]
+        own_above, by_y_above = upper(own, inside[links[word, 1]]), upper(by_y, inside[links[word, 3]])
+        by_x_above, by_xy_above = upper(by_x, inside[links[word, 5]]), upper(by_xy, inside[links[word, 7]])
         cell = first_cell[word]
         while cells != 0:
-            case[cell] = case_of(corners, lowest_bit(cells))
+            bit = lowest_bit(cells)
+            case[cell] = case_of(own, own_above, by_y, by_y_above, by_x, by_x_above, by_xy, by_xy_above, bit)
             cell += 1
             cells &= cells - np.uint64(1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _cell_patterns(
-    index: LatticeIndex,
+    links: NDArray[np.int32],
     mixed: Words,
     first_cell: NDArray[np.int64],
     case: NDArray[np.int16],
-    cases: Cases,
+    problem: NDArray[np.int8],
+    loop_count: NDArray[np.int64],
     merged: bool,
     pattern: NDArray[np.int16],
-    count: NDArray[np.int64],
+    count: NDArray[np.int8],
     start: Integer,
     stop: Integer,
 ) -> None:
@@ -95,54 +89,81 @@ def _cell_patterns(
         while cells != 0:
             bit = lowest_bit(cells)
             cells &= cells - np.uint64(1)
-            face = np.int64(cases.problem[case[cell]])
+            face = np.int64(problem[case[cell]])
             flipped = np.int64(-1)
             if face >= 0 and not merged:
-                b, x, y, segment = locate(index, word)
-                step = 2 * (face & 1) - 1
-                axis = face >> 1
-                z = segment * 64 + bit + step * (axis == 2)
-                other = word_at(index, b, x + step * (axis == 0), y + step * (axis == 1), z >> 6)
-                place = z & 63
-                if other >= 0 and (mixed[other] >> np.uint64(place)) & np.uint64(1) != 0:
-                    neighbour = first_cell[other] + popcount(mixed[other] & below(place))
-                    if cases.problem[case[neighbour]] == face ^ 1:
+                forward = face & 1
+                other, place = np.int64(word), bit
+                if face < 4:
+                    other = np.int64(links[word, (8 - 8 * forward) + (4 if face < 2 else 2)])
+                else:
+                    place += 2 * forward - 1
+                    if place == 64:
+                        other = np.int64(links[word, 1])
+                    elif place < 0:
+                        other = np.int64(links[word, 9])
+                    place &= 63
+                if bit_of(mixed[other], place) != 0:
+                    neighbour = first_cell[other] + rank(mixed[other], place)
+                    if problem[case[neighbour]] == face ^ 1:
                         flipped = face
             pattern[cell] = case[cell] * 7 + 1 + flipped
-            count[cell] = 1 if merged else cases.loop_count[pattern[cell]]
+            count[cell] = 1 if merged else loop_count[pattern[cell]]
             cell += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _quad_edges(cells: Words, edges: Words, word: Integer, full: Words) -> Integer:
-    """``full`` ``(3,)``: crossing edges of a word whose four cells are all active. Returns their number."""
-    full[0] = edges[0, word] & cells[0, 0] & cells[0, 1] & cells[1, 0] & cells[1, 1]
-    full[1] = edges[1, word] & cells[0, 0] & cells[0, 1] & cells[2, 0] & cells[2, 1]
-    full[2] = edges[2, word] & cells[0, 0] & cells[1, 0] & cells[2, 0] & cells[3, 0]
-    return popcount(full[0]) + popcount(full[1]) + popcount(full[2])
+def _quad_edges(
+    e_x: np.uint64,
+    e_y: np.uint64,
+    e_z: np.uint64,
+    own: np.uint64,
+    under: np.uint64,
+    by_y: np.uint64,
+    under_y: np.uint64,
+    by_x: np.uint64,
+    under_x: np.uint64,
+    by_xy: np.uint64,
+) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Of the crossing edges of a word, those whose four cells are all active; the cells are those of the words behind
+    (*compiled*)."""
+    both = own & lower(own, under)
+    full_x = e_x & both & by_y & lower(by_y, under_y)
+    full_y = e_y & both & by_x & lower(by_x, under_x)
+    return full_x, full_y, e_z & own & by_y & by_x & by_xy
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count_quads(index: LatticeIndex, mixed: Words, edges: Words, start: Integer, stop: Integer) -> Integer:
-    words, cells, full = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64), np.empty(3, np.uint64)
+def _count_quads(links: NDArray[np.int32], mixed: Words, edges: Words, start: Integer, stop: Integer) -> Integer:
     count = np.int64(0)
-    shape, links = index.shape, index.links
     for word in range(start, stop):
-        if edges[0, word] | edges[1, word] | edges[2, word] != 0:
-            behind_words(shape, links, word, words)
-            cell_words(mixed, words, cells)
-            count += _quad_edges(cells, edges, word, full)
+        e_x, e_y, e_z = edges[word, 0], edges[word, 1], edges[word, 2]
+        if e_x | e_y | e_z != 0:
+            own, under = mixed[word], mixed[links[word, 9]]
+            by_y, under_y = mixed[links[word, 10]], mixed[links[word, 11]]
+            by_x, under_x = mixed[links[word, 12]], mixed[links[word, 13]]
+            by_xy = mixed[links[word, 14]]
+            e_x, e_y, e_z = _quad_edges(e_x, e_y, e_z, own, under, by_y, under_y, by_x, under_x, by_xy)
+            count += popcount(e_x) + popcount(e_y) + popcount(e_z)
     return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _write_quads(
-    index: LatticeIndex,
+    shape: tuple[Integer, Integer, Integer],
+    places: NDArray[np.int64],
+    links: NDArray[np.int32],
+    ranked: Words,
+    first: NDArray[np.int64],
     inside: Words,
     mixed: Words,
     edges: Words,
-    dual: DualCells,
-    cases: Cases,
+    first_cell: NDArray[np.int64],
+    pattern: NDArray[np.int16],
+    first_vertex: NDArray[np.int64],
+    merged: bool,
+    loop_of_edge: NDArray[np.int8],
+    used: NDArray[np.bool_],
     corners: NDArray[np.int64],
     edge: NDArray[np.int32],
     ends: NDArray[np.int64],
@@ -150,83 +171,84 @@ def _write_quads(
     start: Integer,
     stop: Integer,
 ) -> None:
-    one = np.uint64(1)
-    ahead = np.empty((4, 2), np.int64)
-    words, cells, full = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64), np.empty(3, np.uint64)
-    shape, links = index.shape, index.links
     for word in range(start, stop):
-        if edges[0, word] | edges[1, word] | edges[2, word] == 0:
+        e_x, e_y, e_z = edges[word, 0], edges[word, 1], edges[word, 2]
+        if e_x | e_y | e_z == 0:
             continue
-        behind_words(shape, links, word, words)
-        cell_words(mixed, words, cells)
-        if _quad_edges(cells, edges, word, full) == 0:
+        own, under = mixed[word], mixed[links[word, 9]]
+        by_y, under_y = mixed[links[word, 10]], mixed[links[word, 11]]
+        by_x, under_x = mixed[links[word, 12]], mixed[links[word, 13]]
+        by_xy = mixed[links[word, 14]]
+        e_x, e_y, e_z = _quad_edges(e_x, e_y, e_z, own, under, by_y, under_y, by_x, under_x, by_xy)
+        points = e_x | e_y | e_z
+        if points == 0:
             continue
-        _, x, y, segment = locate(index, word)
-        ahead_words(shape, links, word, ahead)
-        points = full[0] | full[1] | full[2]
+        x, y, bottom = column_of(shape, places[word])
         while points != 0:
             bit = lowest_bit(points)
-            points &= points - one
-            outwards = (inside[word] >> np.uint64(bit)) & one != 0
+            points &= points - np.uint64(1)
+            outwards = bit_of(inside[word], bit) != 0
+            row = first[word] + rank(ranked[word], bit)
             for axis in range(3):
-                if (full[axis] >> np.uint64(bit)) & one == 0:
+                if bit_of(e_x if axis == 0 else (e_y if axis == 1 else e_z), bit) == 0:
                     continue
                 for turn in range(4):
                     # Around the edge, counter-clockwise seen from its upper end: offsets along axis + 1 and axis + 2.
-                    first, second = np.int64(turn == 0 or turn == 3), np.int64(turn < 2)
-                    dx, dy, dz = np.int64(0), np.int64(0), np.int64(0)
+                    one, two = np.int64(turn == 0 or turn == 3), np.int64(turn < 2)
                     if axis == 0:
-                        dy, dz = first, second
-                        local = 2 * dy + dz
+                        back, local, place = 2 * one, 2 * one + two, bit - two
                     elif axis == 1:
-                        dz, dx = first, second
-                        local = 4 + 2 * dx + dz
+                        back, local, place = 4 * two, 4 + 2 * two + one, bit - one
                     else:
-                        dx, dy = first, second
-                        local = 8 + 2 * dx + dy
-                    place = bit - dz
-                    at = words[2 * dx + dy, 0] if place >= 0 else words[2 * dx + dy, 1]
-                    cell = dual.first_cell[at] + popcount(mixed[at] & below(place & 63))
-                    vertex = dual.first_vertex[cell]
-                    if not dual.merged:
-                        vertex += np.int64(cases.loop_of_edge[dual.pattern[cell], local])
+                        back, local, place = 4 * one + 2 * two, 8 + 2 * one + two, bit
+                    at = links[word, 8 + back + (place < 0)]
+                    cell = first_cell[at] + rank(mixed[at], place & 63)
+                    vertex = first_vertex[cell]
+                    if not merged:
+                        vertex += loop_of_edge[pattern[cell], local]
+                    used[vertex] = True  # whichever thread comes first
                     corners[quad, turn if outwards else 3 - turn] = vertex
-                other, place = ahead[2 >> axis, 0] if axis < 2 else word, bit + (axis == 2)
-                if place == 64:
-                    other, place = ahead[0, 1], 0
-                ends[quad, 0], ends[quad, 1] = row_of(index, word, bit), row_of(index, other, place)
-                edge[quad, 0], edge[quad, 1], edge[quad, 2], edge[quad, 3] = x, y, segment * 64 + bit, axis
+                if axis < 2:
+                    at = links[word, 4 >> axis]
+                    other = first[at] + rank(ranked[at], bit)
+                else:
+                    other = row + 1 if bit < 63 else first[links[word, 1]]
+                ends[quad, 0], ends[quad, 1] = row, other
+                edge[quad, 0], edge[quad, 1], edge[quad, 2], edge[quad, 3] = x, y, bottom + bit, axis
                 quad += 1
 
 
 def dual_cells(crossings: Crossings, manifold: bool, threads: int | None) -> DualCells:
     """Vertices of all mixed cells."""
-    index, inside, mixed, _, _ = crossings
+    words, mixed = crossings.words, crossings.mixed
     cases = case_tables()
-    first_cell = bits_before(mixed, index, threads)
+    first_cell = bits_before(mixed, words, threads)
     total = int(first_cell[-1])
-    case, pattern, count = np.empty(total, np.int16), np.empty(total, np.int16), np.empty(total, np.int64)
-    each_chunk(lambda _, a, z: _cell_cases(index, inside, mixed, first_cell, case, a, z), index, threads)
-    each_chunk(
-        lambda _, a, z: _cell_patterns(index, mixed, first_cell, case, cases, not manifold, pattern, count, a, z),
-        index,
-        threads,
-    )
+    case, pattern, count = np.empty(total, np.int16), np.empty(total, np.int16), np.empty(total, np.int8)
+    each_chunk(_cell_cases, (words.links, words.inside, mixed, first_cell, case), words, threads)
+    given = (words.links, mixed, first_cell, case, cases.problem, cases.loop_count, not manifold)
+    each_chunk(_cell_patterns, (*given, pattern, count), words, threads)
     return DualCells(first_cell, pattern, exclusive_sum(count), not manifold)
 
 
-def dual_quads(crossings: Crossings, dual: DualCells, threads: int | None) -> DualQuads:
-    """Quads around all crossing edges with four active cells."""
-    index, inside, mixed, edges, _ = crossings
-    cases = case_tables()
-    counts = each_chunk(lambda _, a, z: _count_quads(index, mixed, edges, a, z), index, threads)
+def dual_quads(crossings: Crossings, dual: DualCells, threads: int | None) -> tuple[DualQuads, NDArray[np.bool_]]:
+    """Quads around all crossing edges with four active cells, and which vertices they use."""
+    words, mixed, edges, _ = crossings
+    counts = each_chunk(_count_quads, (words.links, mixed, edges), words, threads)
     starts = exclusive_sum(np.array(counts, np.int64))
     quads = int(starts[-1])
     corners, edge = np.empty((quads, 4), np.int64), np.empty((quads, 4), np.int32)
-    ends = np.empty((quads, 2), np.int64)
-
-    def write(number: int, start: int, stop: int) -> None:
-        _write_quads(index, inside, mixed, edges, dual, cases, corners, edge, ends, starts[number], start, stop)
-
-    each_chunk(write, index, threads)
-    return DualQuads(corners, edge, ends)
+    ends, used = np.empty((quads, 2), np.int64), np.zeros(int(dual.first_vertex[-1]), np.bool_)
+    lattice = (
+        words.shape,
+        words.place,
+        words.links,
+        words.ranked,
+        words.first,
+        words.inside,
+        mixed,
+        edges,
+    )
+    made = (case_tables().loop_of_edge, used, corners, edge, ends)
+    each_chunk(_write_quads, (*lattice, *dual, *made), words, threads, starts)
+    return DualQuads(corners, edge, ends), used

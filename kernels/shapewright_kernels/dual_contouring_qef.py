@@ -23,10 +23,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of
-from .lattice_index_links import ahead_words, behind_words, cell_words
-from .marching_cubes_cases import Cases
-from .marching_cubes_crossings import Floats
+from .lattice_index import Integer, Words, lowest_bit
+from .lattice_words import Floats, bit_of, column_of, lower, rank
 
 ITERATIONS = 8
 """Steps of the iterated Tikhonov solve."""
@@ -35,73 +33,62 @@ AGREEMENT = 0.05
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def mark_corners(index: LatticeIndex, mixed: Words, corners: Words, start: Integer, stop: Integer) -> None:
+def mark_corners(links: NDArray[np.int32], mixed: Words, corners: Words, start: Integer, stop: Integer) -> None:
     """Lattice points that are corners of mixed cells."""
-    words, cells = np.empty((4, 2), np.int64), np.empty((4, 2), np.uint64)
-    shape, links = index.shape, index.links
     for word in range(start, stop):
-        behind_words(shape, links, word, words)
-        cell_words(mixed, words, cells)
-        found = np.uint64(0)
-        for column in range(4):
-            found |= cells[column, 0] | cells[column, 1]
-        corners[word] = found
+        own = mixed[word] | mixed[links[word, 10]] | mixed[links[word, 12]] | mixed[links[word, 14]]
+        under = mixed[links[word, 9]] | mixed[links[word, 11]] | mixed[links[word, 13]] | mixed[links[word, 15]]
+        corners[word] = own | lower(own, under)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def write_slopes(
-    index: LatticeIndex,
+    links: NDArray[np.int32],
+    ranked: Words,
+    first: NDArray[np.int64],
+    exists: Words,
     values: Floats,
     corners: Words,
-    first: NDArray[np.int64],
+    first_slope: NDArray[np.int64],
     slopes: Floats,
     start: Integer,
     stop: Integer,
 ) -> None:
     """Differences of the values at the points ``corners``, in their order."""
-    one = np.uint64(1)
-    ahead, behind = np.empty((4, 2), np.int64), np.empty((4, 2), np.int64)
-    near, begin, near_value = np.empty(7, np.int64), np.empty(7, np.int64), np.empty(7)
-    present, order = index.present, index.order
-    shape, links = index.shape, index.links
+    near = np.empty(6)
     for word in range(start, stop):
         points = corners[word]
         if points == 0:
             continue
-        ahead_words(shape, links, word, ahead)
-        behind_words(shape, links, word, behind)
-        near[0], near[1], near[2], near[3] = behind[2, 0], ahead[2, 0], behind[1, 0], ahead[1, 0]
-        near[4], near[5], near[6] = behind[0, 1], ahead[0, 1], word
-        for side in range(7):
-            if near[side] >= 0:  # of a dense grid the row of the word's first place, of sparse points the first rank
-                begin[side] = row_of(index, near[side], np.int64(0)) if index.dense else index.first[near[side]]
-        row = first[word]
+        here, line, start_row = exists[word], ranked[word], first[word]
+        slope = first_slope[word]
         while points != 0:
             bit = lowest_bit(points)
-            points &= points - one
-            for side in range(7):
-                at, place = near[side], bit
-                if side == 4 and bit > 0:
-                    at, place = word, bit - 1
-                elif side == 5 and bit < 63:
-                    at, place = word, bit + 1
-                elif side == 4:
-                    place = np.int64(63)
-                elif side == 5:
-                    place = np.int64(0)
-                near_value[side] = np.nan
-                if at >= 0 and (present[at] >> np.uint64(place)) & one != 0:
-                    source = begin[6] if at == word else begin[side]
-                    if index.dense:
-                        source += place
-                    else:
-                        source += popcount(present[at] & below(place))
-                        source = order[source] if order.size > 0 else source
-                    value = np.float64(values[source])
-                    near_value[side] = value if value - value == 0 else np.nan
+            points &= points - np.uint64(1)
+            row = start_row + rank(line, bit)
+            own = np.float64(values[row])
+            near[:] = np.nan
+            for side in range(4):  # one column back and ahead along x, then along y
+                at = links[word, (8 - 8 * (side & 1)) + (4 >> (side >> 1))]
+                if bit_of(exists[at], bit) != 0:
+                    near[side] = values[first[at] + rank(ranked[at], bit)]
+            if bit > 0:
+                if bit_of(here, bit - 1) != 0:
+                    near[4] = values[row - 1]
+            else:
+                at = links[word, 9]
+                if bit_of(exists[at], 63) != 0:
+                    near[4] = values[first[at] + rank(ranked[at], 63)]
+            if bit < 63:
+                if bit_of(here, bit + 1) != 0:
+                    near[5] = values[row + 1]
+            else:
+                at = links[word, 1]
+                if bit_of(exists[at], 0) != 0:
+                    near[5] = values[first[at]]
             for axis in range(3):
-                slopes[row, axis] = _difference(near_value[2 * axis], near_value[6], near_value[2 * axis + 1])
-            row += 1
+                slopes[slope, axis] = _difference(near[2 * axis], own, near[2 * axis + 1])
+            slope += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -269,13 +256,17 @@ def place_vertex(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def place_vertices(
-    index: LatticeIndex,
+    shape: tuple[Integer, Integer, Integer],
+    places: NDArray[np.int64],
+    links: NDArray[np.int32],
+    ranked: Words,
+    first: NDArray[np.int64],
     mixed: Words,
     first_cell: NDArray[np.int64],
     pattern: NDArray[np.int16],
     first_vertex: NDArray[np.int64],
     merged: bool,
-    cases: Cases,
+    loop_of_edge: NDArray[np.int8],
     values: Floats,
     slopes: Floats,
     corner_points: Words,
@@ -290,59 +281,56 @@ def place_vertices(
 ) -> None:
     """Write the vertices of the cells of words ``start..stop``, in lattice units.
 
-    ``slopes`` are gradients per cell (times the spacing): exact ones by row of the index, or those of
-    :func:`write_slopes`, whose place is known from ``corner_points`` and ``first_slope`` (else both empty).
+    ``slopes`` are gradients per cell (times the spacing): exact ones by row, or those of :func:`write_slopes`, whose
+    place is known from ``corner_points`` and ``first_slope`` (else both empty).
     """
     given = corner_points.size == 0
-    words = np.empty((4, 2), np.int64)
     s, g = np.empty(8), np.empty((8, 3))
     a, b, x = np.empty(6), np.empty(3), np.empty(3)
-    cut = np.empty((12, 3))
     used = np.empty(8, np.bool_)
-    shape, links = index.shape, index.links
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
-        _, base_x, base_y, segment = locate(index, word)
-        ahead_words(shape, links, word, words)
+        base_x, base_y, bottom = column_of(shape, places[word])
         cell = first_cell[word]
         while cells != 0:
             bit = lowest_bit(cells)
             cells &= cells - np.uint64(1)
-            base_z = segment * 64 + bit
-            for corner in range(8):
-                place = bit + (corner & 1)
-                row = row_of(index, words[corner >> 1, place >> 6], place & 63)
-                s[corner] = np.float64(values[row]) - level
-                if corner_points.size > 0:
-                    at = words[corner >> 1, place >> 6]
-                    row = first_slope[at] + popcount(corner_points[at] & below(place & 63))
+            for column in range(4):
+                at, above = links[word, 2 * column], links[word, 2 * column + 1]
+                row = first[at] + rank(ranked[at], bit)
+                above_row = row + 1 if bit < 63 else first[above]
+                s[2 * column] = np.float64(values[row]) - level
+                s[2 * column + 1] = np.float64(values[above_row]) - level
+                if not given:
+                    row = first_slope[at] + rank(corner_points[at], bit)
+                    above_row = row + 1 if bit < 63 else first_slope[above]
                 for axis in range(3):
-                    g[corner, axis] = slopes[row, axis]
-            loops = 1 if merged else cases.loop_count[pattern[cell]]
-            for loop in range(loops):
+                    g[2 * column, axis] = slopes[row, axis]
+                    g[2 * column + 1, axis] = slopes[above_row, axis]
+            row = pattern[cell]
+            for vertex in range(first_vertex[cell], first_vertex[cell + 1]):
+                loop = vertex - first_vertex[cell]
                 count = 0
                 used[:] = False
                 x[:] = 0
                 for edge in range(12):
-                    owner = cases.loop_of_edge[pattern[cell], edge]
+                    owner = loop_of_edge[row, edge]
                     if owner < 0 or (owner != loop and not merged):
                         continue
-                    axis = edge >> 2
-                    low = 4 * cases.edge_offset[edge, 0] + 2 * cases.edge_offset[edge, 1] + cases.edge_offset[edge, 2]
+                    axis, u, v = edge >> 2, edge >> 1 & 1, edge & 1
+                    low = 2 * u + v if axis == 0 else (4 * u + v if axis == 1 else 4 * u + 2 * v)
                     high = low + (4 >> axis)
                     used[low], used[high] = True, True
                     t = crossing(s[low], s[high], g[low, axis], g[high, axis], given)
                     for other in range(3):
-                        cut[count, other] = cases.edge_offset[edge, other] + (t if other == axis else 0.0)
-                        x[other] += cut[count, other]
+                        x[other] += t if other == axis else np.float64(low >> (2 - other) & 1)
                     count += 1
                 for axis in range(3):
                     x[axis] /= count
                 place_vertex(s, g, used, a, b, x, regularisation, margin, reach)
-                vertex = first_vertex[cell] + loop
                 vertices[vertex, 0] = base_x + x[0]
                 vertices[vertex, 1] = base_y + x[1]
-                vertices[vertex, 2] = base_z + x[2]
+                vertices[vertex, 2] = bottom + bit + x[2]
             cell += 1

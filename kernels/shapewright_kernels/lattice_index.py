@@ -6,7 +6,7 @@ a point is ``first[word]`` plus a popcount, and a question about a neighbour (``
 the same bit of another word) is answered for 64 points at once. Words are found through a table over all columns where
 that is small (:data:`TABLE_LIMIT`), by binary search in the sorted keys of the occupied columns beyond.
 
-A dense grid is the same thing with every word present and computed instead of stored (:func:`dense_index`).
+Extraction of level sets, which passes over all words in order, has its own form in :mod:`.lattice_words`.
 
 The functions marked *compiled* are for use inside other Numba kernels. All words are ``uint64``; beware that Numba
 turns ``int64 op uint64`` into floating point.
@@ -42,8 +42,6 @@ class LatticeIndex(NamedTuple):
     """
 
     shape: tuple[int, int, int, int]
-    dense: bool
-    """Every word is there, word ``column * segments + segment``; ``keys`` to ``links`` are then empty."""
     keys: NDArray[np.int64]
     """Sorted occupied columns; empty where ``starts`` is a table over all columns."""
     starts: NDArray[np.int64]
@@ -56,8 +54,6 @@ class LatticeIndex(NamedTuple):
     """``(W,)`` rank of the first point of a word."""
     order: NDArray[np.int64]
     """``(N,)`` row of the caller for each rank; empty where the caller's rows are sorted already."""
-    links: NDArray[np.int32]
-    """``(W, 16)`` words around each word, see :mod:`.lattice_index_links`; empty until they are asked for."""
 
     @property
     def words(self) -> int:
@@ -94,25 +90,12 @@ def segments_of(index: LatticeIndex) -> Integer:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def locate(index: LatticeIndex, word: Integer) -> tuple[Integer, Integer, Integer, Integer]:
-    """``(b, x, y, segment)`` of a word (*compiled*)."""
-    place = word if index.dense else index.place[word]
-    segments = segments_of(index)
-    column = place // segments
-    row = column // index.shape[2]
-    b = row // index.shape[1]
-    return b, row - b * index.shape[1], column - row * index.shape[2], place - column * segments
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def word_at(index: LatticeIndex, b: Integer, x: Integer, y: Integer, segment: Integer) -> Integer:
     """The word that holds segment ``segment`` of column ``(b, x, y)``, or -1 (*compiled*)."""
     if x < 0 or y < 0 or segment < 0 or x >= index.shape[1] or y >= index.shape[2] or segment >= segments_of(index):
         return np.int64(-1)
     column = (b * index.shape[1] + x) * index.shape[2] + y
     place = column * segments_of(index) + segment
-    if index.dense:
-        return place
     if index.keys.size > 0:
         low, high = np.int64(0), np.int64(index.keys.size)
         while low < high:
@@ -138,11 +121,7 @@ def below(bit: Integer) -> np.uint64:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def row_of(index: LatticeIndex, word: Integer, bit: Integer) -> Integer:
-    """The caller's row of a present point: flat index of a dense grid, row of ``coords`` otherwise (*compiled*)."""
-    if index.dense:
-        segments = segments_of(index)
-        column = word // segments
-        return column * index.shape[3] + (word - column * segments) * 64 + bit
+    """The caller's row of a present point (*compiled*)."""
     rank = index.first[word] + popcount(index.present[word] & below(bit))
     return index.order[rank] if index.order.size > 0 else rank
 
@@ -230,25 +209,16 @@ def _find_rows(index: LatticeIndex, coords: Integers, start: Integer, stop: Inte
                 rows[i] = row_of(index, word, z & 63)
 
 
-def _empty_index(shape: tuple[int, int, int, int], dense: bool, words: int) -> LatticeIndex:
-    stored = 0 if dense else words
+def _empty_index(shape: tuple[int, int, int, int], words: int) -> LatticeIndex:
     return LatticeIndex(
         shape=shape,
-        dense=dense,
         keys=np.empty(0, np.int64),
         starts=np.empty(0, np.int64),
-        place=np.empty(stored, np.int64),
+        place=np.empty(words, np.int64),
         present=np.empty(words, np.uint64),
-        first=np.empty(stored, np.int64),
+        first=np.empty(words, np.int64),
         order=np.empty(0, np.int64),
-        links=np.empty((0, 16), np.int32),
     )
-
-
-def dense_index(shape: tuple[int, int, int]) -> LatticeIndex:
-    """Index of a full ``(X, Y, Z)`` grid; rows are flat indices. ``present`` is left for the caller to fill."""
-    x, y, z = (int(count) for count in shape)
-    return _empty_index((1, x, y, z), True, x * y * -(-z // WORD))
 
 
 def build_index(
@@ -300,7 +270,7 @@ def index_sorted(
     chunks = spans(len(coords), ROWS_PER_CHUNK)
     counts = run_chunks(lambda span: _count_words(coords, *span), chunks, threads)
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
-    index = _empty_index(shape, False, int(offsets[-1]))
+    index = _empty_index(shape, int(offsets[-1]))
     jobs = [(start, stop, int(word)) for (start, stop), word in zip(chunks, offsets[:-1], strict=True)]
     run_chunks(lambda job: _fill_words(coords, *job, index), jobs, threads)
     columns = shape[0] * shape[1] * shape[2]
@@ -314,10 +284,7 @@ def index_sorted(
 
 
 def find_rows(index: LatticeIndex, coords: Integers, *, threads: int | None = None) -> NDArray[np.int64]:
-    """Row of each of the points ``coords`` ``(M, 4)`` (may lie anywhere), -1 where it is not in the index.
-
-    For a dense index ``present`` must have been filled.
-    """
+    """Row of each of the points ``coords`` ``(M, 4)`` (may lie anywhere), -1 where it is not in the index."""
     rows = np.empty(len(coords), np.int64)
     coords = np.ascontiguousarray(coords)
     run_chunks(lambda span: _find_rows(index, coords, *span, rows), spans(len(coords), ROWS_PER_CHUNK), threads)

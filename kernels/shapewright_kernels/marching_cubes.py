@@ -20,21 +20,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, locate, lowest_bit, popcount, row_of
-from .lattice_index_links import ahead_words, corner_words
-from .marching_cubes_cases import Cases, case_tables
-from .marching_cubes_crossings import (
-    Crossings,
-    Floats,
-    case_of,
-    each_chunk,
-    exclusive_sum,
-    grid_crossings,
-    sparse_crossings,
-)
-from .threads import run_chunks, spans
-
-VERTICES_PER_CHUNK = 1 << 16
+from .lattice_index import Integer, Words, lowest_bit
+from .lattice_words import Floats, LatticeWords, bit_of, column_of, rank, upper
+from .marching_cubes_cases import case_tables
+from .marching_cubes_crossings import Crossings, case_of, dense_points, each_chunk, find_crossings, sparse_points
 
 
 class EdgeMesh(NamedTuple):
@@ -52,135 +41,178 @@ class EdgeMesh(NamedTuple):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count_triangles(
-    index: LatticeIndex, inside: Words, mixed: Words, cases: Cases, start: Integer, stop: Integer
-) -> Integer:
-    corners = np.empty(8, np.uint64)
-    words = np.empty((4, 2), np.int64)
-    count = np.int64(0)
-    shape, links = index.shape, index.links
-    for word in range(start, stop):
-        cells = mixed[word]
-        if cells == 0:
-            continue
-        ahead_words(shape, links, word, words)
-        corner_words(inside, words, corners)
-        while cells != 0:
-            count += cases.triangle_count[case_of(corners, lowest_bit(cells))]
-            cells &= cells - np.uint64(1)
-    return count
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _write_vertices(
-    index: LatticeIndex,
+    shape: tuple[Integer, Integer, Integer],
+    place: NDArray[np.int64],
+    links: NDArray[np.int32],
+    ranked: Words,
+    first: NDArray[np.int64],
     edges: Words,
     base: NDArray[np.int64],
+    values: Floats,
+    level: np.floating[Any],
+    vertices: Floats,
     ends: NDArray[np.int64],
     lower: NDArray[np.int32],
     axes: NDArray[np.int8],
     start: Integer,
     stop: Integer,
 ) -> None:
-    one = np.uint64(1)
-    words = np.empty((4, 2), np.int64)
-    shape, links = index.shape, index.links
+    """Interpolated vertices or, where there is no room for any, the edges they lie on."""
+    interpolated = vertices.shape[0] > 0
     for word in range(start, stop):
-        points = edges[0, word] | edges[1, word] | edges[2, word]
+        e_x, e_y, e_z = edges[word, 0], edges[word, 1], edges[word, 2]
+        points = e_x | e_y | e_z
         if points == 0:
             continue
-        _, x, y, segment = locate(index, word)
-        ahead_words(shape, links, word, words)
+        x, y, bottom = column_of(shape, place[word])
+        by_x, by_y, above = links[word, 4], links[word, 2], links[word, 1]
+        here, there_x, there_y = ranked[word], ranked[by_x], ranked[by_y]
+        row, row_x, row_y, row_z = first[word], first[by_x], first[by_y], first[above]
         vertex = base[word]
         while points != 0:
             bit = lowest_bit(points)
-            own = row_of(index, word, bit)
+            points &= points - np.uint64(1)
+            own = row + rank(here, bit)
+            z = bottom + bit
             for axis in range(3):
-                if (edges[axis, word] >> np.uint64(bit)) & one != 0:
-                    if axis == 0:
-                        other = row_of(index, words[2, 0], bit)
-                    elif axis == 1:
-                        other = row_of(index, words[1, 0], bit)
-                    elif bit < 63:
-                        other = row_of(index, word, bit + 1)
-                    else:
-                        other = row_of(index, words[0, 1], 0)
+                if bit_of(e_x if axis == 0 else (e_y if axis == 1 else e_z), bit) == 0:
+                    continue
+                if axis == 0:
+                    other = row_x + rank(there_x, bit)
+                elif axis == 1:
+                    other = row_y + rank(there_y, bit)
+                else:
+                    other = own + 1 if bit < 63 else row_z
+                if interpolated:
+                    # The ends are on different sides of the level, so the quotient is in [0, 1] (rounding is monotone)
+                    # and never 0 / 0.
+                    vertices[vertex, 0], vertices[vertex, 1], vertices[vertex, 2] = x, y, z
+                    vertices[vertex, axis] += (level - values[own]) / (values[other] - values[own])
+                else:
                     ends[vertex, 0], ends[vertex, 1] = own, other
-                    lower[vertex, 0], lower[vertex, 1], lower[vertex, 2] = x, y, segment * 64 + bit
+                    lower[vertex, 0], lower[vertex, 1], lower[vertex, 2] = x, y, z
                     axes[vertex] = axis
-                    vertex += 1
-            points &= points - one
+                vertex += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _write_faces(
-    index: LatticeIndex,
+    links: NDArray[np.int32],
     inside: Words,
     mixed: Words,
     edges: Words,
     base: NDArray[np.int64],
-    cases: Cases,
+    triangle_count: NDArray[np.int64],
+    triangles: NDArray[np.int8],
     faces: NDArray[np.int64],
     face: Integer,
     start: Integer,
     stop: Integer,
 ) -> None:
-    one = np.uint64(1)
-    corners = np.empty(8, np.uint64)
-    words = np.empty((4, 2), np.int64)
     vertex = np.empty(12, np.int64)
-    shape, links = index.shape, index.links
+    zero = np.int64(0)
     for word in range(start, stop):
         cells = mixed[word]
         if cells == 0:
             continue
-        ahead_words(shape, links, word, words)
-        corner_words(inside, words, corners)
+        y, x, xy = links[word, 2], links[word, 4], links[word, 6]
+        above, y_above, x_above, xy_above = links[word, 1], links[word, 3], links[word, 5], links[word, 7]
+        in_0, in_y, in_x, in_xy = inside[word], inside[y], inside[x], inside[xy]
+        up_0, up_y = upper(in_0, inside[above]), upper(in_y, inside[y_above])
+        up_x, up_xy = upper(in_x, inside[x_above]), upper(in_xy, inside[xy_above])
+        # Crossing edges of the four columns, by axis, and the number of the first vertex in each.
+        a_x, a_y, a_z, a_base = edges[word, 0], edges[word, 1], edges[word, 2], base[word]
+        b_x, b_y, b_z, b_base = edges[y, 0], edges[y, 1], edges[y, 2], base[y]
+        c_x, c_y, c_z, c_base = edges[x, 0], edges[x, 1], edges[x, 2], base[x]
+        d_x, d_y, d_z, d_base = edges[xy, 0], edges[xy, 1], edges[xy, 2], base[xy]
         while cells != 0:
             bit = lowest_bit(cells)
-            case = case_of(corners, bit)
-            for edge in range(12):
-                dx, dy, dz = cases.edge_offset[edge, 0], cases.edge_offset[edge, 1], cases.edge_offset[edge, 2]
-                place = bit + dz
-                at = words[2 * dx + dy, place >> 6]
-                place &= 63
-                axis = edge >> 2
-                if at >= 0 and (edges[axis, at] >> np.uint64(place)) & one != 0:
-                    under = below(place)
-                    number = base[at]
-                    for other in range(3):
-                        number += popcount(edges[other, at] & under)
-                        if other < axis:
-                            number += np.int64((edges[other, at] >> np.uint64(place)) & one)
-                    vertex[edge] = number
-            for triangle in range(cases.triangle_count[case]):
-                for corner in range(3):
-                    faces[face, corner] = vertex[cases.triangles[case, triangle, corner]]
+            cells &= cells - np.uint64(1)
+            case = case_of(in_0, up_0, in_y, up_y, in_x, up_x, in_xy, up_xy, bit)
+            # Vertices are numbered by point, then axis. Those of edges that do not cross come out wrong and unused.
+            a = a_base + rank(a_x, bit) + rank(a_y, bit) + rank(a_z, bit)
+            b = b_base + rank(b_x, bit) + rank(b_y, bit) + rank(b_z, bit)
+            c = c_base + rank(c_x, bit) + rank(c_y, bit) + rank(c_z, bit)
+            d = d_base + rank(d_x, bit) + rank(d_y, bit) + rank(d_z, bit)
+            vertex[0], vertex[2] = a, b
+            a, b, c, d = a + bit_of(a_x, bit), b + bit_of(b_x, bit), c + bit_of(c_x, bit), d + bit_of(d_x, bit)
+            vertex[4], vertex[6] = a, c
+            a, b, c, d = a + bit_of(a_y, bit), b + bit_of(b_y, bit), c + bit_of(c_y, bit), d + bit_of(d_y, bit)
+            vertex[8], vertex[9], vertex[10], vertex[11] = a, b, c, d
+            if bit < 63:
+                a, b, c = a + bit_of(a_z, bit), b + bit_of(b_z, bit), c + bit_of(c_z, bit)
+                next_a, next_c = bit_of(a_x, bit + 1), bit_of(c_x, bit + 1)
+            else:
+                a, b, c = base[above], base[y_above], base[x_above]
+                next_a, next_c = bit_of(edges[above, 0], zero), bit_of(edges[x_above, 0], zero)
+            vertex[1], vertex[3], vertex[5], vertex[7] = a, b, a + next_a, c + next_c
+            for triangle in range(triangle_count[case]):
+                faces[face, 0] = vertex[triangles[case, triangle, 0]]
+                faces[face, 1] = vertex[triangles[case, triangle, 1]]
+                faces[face, 2] = vertex[triangles[case, triangle, 2]]
                 face += 1
-            cells &= cells - one
 
 
-def _edge_mesh(crossings: Crossings, threads: int | None) -> EdgeMesh:
-    index, inside, mixed, edges, counts = crossings
+def _faces(crossings: Crossings, starts: NDArray[np.int64], threads: int | None) -> NDArray[np.int64]:
+    """``starts``: number of triangles before each chunk of words, and of all."""
+    words, mixed, edges, base = crossings
     cases = case_tables()
-    triangles = each_chunk(lambda _, a, z: _count_triangles(index, inside, mixed, cases, a, z), index, threads)
-    face_starts = exclusive_sum(np.array(triangles, np.int64))
-    base = exclusive_sum(counts)
-    vertices = int(base[-1])
-    ends, lower = np.empty((vertices, 2), np.int64), np.empty((vertices, 3), np.int32)
-    axis, faces = np.empty(vertices, np.int8), np.empty((int(face_starts[-1]), 3), np.int64)
+    faces = np.empty((int(starts[-1]), 3), np.int64)
+    given = (
+        words.links,
+        words.inside,
+        mixed,
+        edges,
+        base,
+        cases.triangle_count,
+        cases.triangles,
+        faces,
+    )
+    each_chunk(_write_faces, given, words, threads, starts)
+    return faces
 
-    def write(number: int, start: int, stop: int) -> None:
-        _write_vertices(index, edges, base, ends, lower, axis, start, stop)
-        _write_faces(index, inside, mixed, edges, base, cases, faces, face_starts[number], start, stop)
 
-    each_chunk(write, index, threads)
-    return EdgeMesh(ends, lower, axis, faces)
+def _edge_mesh(words: LatticeWords, order: NDArray[np.int64], values: Floats, threads: int | None) -> EdgeMesh:
+    crossings, starts = find_crossings(words, case_tables().triangle_count, threads)
+    count = int(crossings.base[-1])
+    ends, lower, axis = np.empty((count, 2), np.int64), np.empty((count, 3), np.int32), np.empty(count, np.int8)
+    given = (
+        words.shape,
+        words.place,
+        words.links,
+        words.ranked,
+        words.first,
+        crossings.edges,
+        crossings.base,
+    )
+    made = (values, values.dtype.type(0), np.empty((0, 3), values.dtype), ends, lower, axis)
+    each_chunk(_write_vertices, (*given, *made), words, threads)
+    return EdgeMesh(order[ends] if len(order) else ends, lower, axis, _faces(crossings, starts, threads))
+
+
+def _mesh(words: LatticeWords, values: Floats, level: float, threads: int | None) -> tuple[Floats, NDArray[np.int64]]:
+    crossings, starts = find_crossings(words, case_tables().triangle_count, threads)
+    vertices = np.empty((int(crossings.base[-1]), 3), values.dtype)
+    given = (
+        words.shape,
+        words.place,
+        words.links,
+        words.ranked,
+        words.first,
+        crossings.edges,
+        crossings.base,
+    )
+    unused = (np.empty((0, 2), np.int64), np.empty((0, 3), np.int32), np.empty(0, np.int8))
+    made = (values, values.dtype.type(level), vertices, *unused)
+    each_chunk(_write_vertices, (*given, *made), words, threads)
+    return vertices, _faces(crossings, starts, threads)
 
 
 def grid_edge_mesh(values: Floats, level: float = 0.0, *, threads: int | None = None) -> EdgeMesh:
     """The level set of a dense grid ``(X, Y, Z)`` as an :class:`EdgeMesh`; no copy of a C-contiguous float array."""
-    return _edge_mesh(grid_crossings(values, level, threads)[0], threads)
+    words, flat = dense_points(values, level, threads)
+    return _edge_mesh(words, np.empty(0, np.int64), flat, threads)
 
 
 def sparse_edge_mesh(
@@ -191,31 +223,8 @@ def sparse_edge_mesh(
     Raises:
         ValueError: wrong shapes, a lattice point twice, or a negative lattice index.
     """
-    return _edge_mesh(sparse_crossings(coords, values, level, threads)[0], threads)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _interpolate(
-    mesh: EdgeMesh, values: Floats, level: np.floating[Any], vertices: Floats, start: Integer, stop: Integer
-) -> None:
-    for vertex in range(start, stop):
-        low, high = values[mesh.ends[vertex, 0]], values[mesh.ends[vertex, 1]]
-        for axis in range(3):
-            vertices[vertex, axis] = mesh.lower[vertex, axis]
-        vertices[vertex, mesh.axis[vertex]] += (level - low) / (high - low)
-
-
-def interpolate(mesh: EdgeMesh, values: Floats, level: float = 0.0, *, threads: int | None = None) -> Floats:
-    """``(V, 3)`` vertices in lattice units by linear interpolation of ``values`` (flat), never outside their edges.
-
-    The ends are on different sides of ``level``, so the quotient is in ``[0, 1]`` (rounding is monotone) and never 0 /
-    0.
-    """
-    vertices = np.empty((len(mesh.ends), 3), values.dtype)
-    cut = values.dtype.type(level)
-    chunks = spans(len(vertices), VERTICES_PER_CHUNK)
-    run_chunks(lambda span: _interpolate(mesh, values, cut, vertices, *span), chunks, threads)
-    return vertices
+    words, values, order = sparse_points(coords, values, level, threads)
+    return _edge_mesh(words, order, values, threads)
 
 
 def marching_cubes(
@@ -238,15 +247,13 @@ def marching_cubes(
     >>> len(vertices), len(faces)
     (6, 8)
     """
-    crossings, flat = grid_crossings(values, level, threads)
-    mesh = _edge_mesh(crossings, threads)
-    return interpolate(mesh, flat, level, threads=threads), mesh.faces
+    words, flat = dense_points(values, level, threads)
+    return _mesh(words, flat, level, threads)
 
 
 def marching_cubes_sparse(
     coords: NDArray[np.integer[Any]], values: Floats, level: float = 0.0, *, threads: int | None = None
 ) -> tuple[Floats, NDArray[np.int64]]:
     """As :func:`marching_cubes`, on the active cells of lattice points ``coords`` ``(N, 3)`` in any row order."""
-    crossings, values = sparse_crossings(coords, values, level, threads)
-    mesh = _edge_mesh(crossings, threads)
-    return interpolate(mesh, values, level, threads=threads), mesh.faces
+    words, values, _ = sparse_points(coords, values, level, threads)
+    return _mesh(words, values, level, threads)

@@ -1,4 +1,4 @@
-"""Where a level set crosses a lattice: signs, mixed cells and crossing edges as bit words over a lattice index.
+"""Where a level set crosses a lattice: mixed cells and crossing edges as bit masks over lattice words.
 
 Shared by marching cubes and dual contouring, for dense grids and sparse points alike. A value is inside where it is
 below the level; a value exactly at the level is outside. A point that is absent or not finite does not exist. A cell
@@ -14,45 +14,49 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .lattice_index import Integer, LatticeIndex, Words, below, build_index, dense_index, popcount, segments_of
-from .lattice_index_links import ahead_words, behind_words, cell_words, corner_words, link, raised
-from .threads import run_chunks, spans
-
-Floats = NDArray[np.floating[Any]]
-WORDS_PER_CHUNK = 1 << 14
+from .lattice_index import Integer, Words, lowest_bit, popcount
+from .lattice_words import (
+    Floats,
+    LatticeWords,
+    bit_of,
+    exclusive_sum,
+    lower,
+    sparse_words,
+    upper,
+    word_chunks,
+)
+from .lattice_words_grid import grid_words
+from .threads import run_chunks
 
 
 class Crossings(NamedTuple):
-    """Bit words, one entry a word of ``lattice``."""
+    """Bit masks by word; all arrays have one more entry, an empty word."""
 
-    lattice: LatticeIndex
-    inside: Words
-    """Points below the level."""
+    words: LatticeWords
     mixed: Words
-    """Active cells, by their lowest corner, with corners on both sides: all active cells at a crossing edge are
-    mixed."""
+    """``(W + 1,)`` active cells, by their lowest corner, with corners on both sides: all active cells at a crossing
+    edge are mixed."""
     edges: Words
-    """``(3, W)`` crossing edges of active cells, by axis and lower end."""
-    counts: NDArray[np.int64]
-    """``(W,)`` number of crossing edges."""
+    """``(W + 1, 3)`` crossing edges of active cells, by lower end and axis."""
+    base: NDArray[np.int64]
+    """``(W + 1,)`` number of crossing edges before each word."""
 
 
-def word_chunks(index: LatticeIndex) -> list[tuple[int, int]]:
-    """Ranges of words that threads work on; they depend on the size alone, so results do not depend on the threads."""
-    return spans(index.words, WORDS_PER_CHUNK)
+def each_chunk(
+    kernel: Callable[..., Any],
+    given: tuple[Any, ...],
+    words: LatticeWords,
+    threads: int | None,
+    starts: NDArray[np.int64] | None = None,
+) -> list[Any]:
+    """``kernel(*given, start, stop)`` for every chunk of words; with ``starts`` the chunk's entry of it precedes
+    ``start``."""
 
+    def run(chunk: tuple[int, int, int]) -> Any:
+        number, start, stop = chunk
+        return kernel(*given, start, stop) if starts is None else kernel(*given, starts[number], start, stop)
 
-def exclusive_sum(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``(N + 1,)`` offsets of consecutive parts."""
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
-
-
-def each_chunk(work: Callable[..., Any], index: LatticeIndex, threads: int | None) -> list[Any]:
-    """``work(number, start, stop)`` for every chunk of words."""
-    jobs = [(number, start, stop) for number, (start, stop) in enumerate(word_chunks(index))]
-    return run_chunks(lambda job: work(*job), jobs, threads)
+    return run_chunks(run, word_chunks(words.size), threads)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -61,149 +65,71 @@ def _count_bits(words: Words, counts: NDArray[np.int64], start: Integer, stop: I
         counts[word] = popcount(words[word])
 
 
-def bits_before(words: Words, index: LatticeIndex, threads: int | None) -> NDArray[np.int64]:
-    """``(W + 1,)`` number of set bits before each word."""
-    counts = np.empty(len(words), np.int64)
-    each_chunk(lambda _, a, z: _count_bits(words, counts, a, z), index, threads)
+def bits_before(bits: Words, words: LatticeWords, threads: int | None) -> NDArray[np.int64]:
+    """``(W + 1,)`` number of set bits before each word, and of all."""
+    counts = np.empty(words.size, np.int64)
+    each_chunk(_count_bits, (bits, counts), words, threads)
     return exclusive_sum(counts)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _dense_signs(
-    values: Floats, level: np.floating[Any], index: LatticeIndex, inside: Words, start: Integer, stop: Integer
-) -> None:
-    segments = segments_of(index)
-    depth = index.shape[3]
-    for word in range(start, stop):
-        column = word // segments
-        z = (word - column * segments) * 64
-        count = min(64, depth - z)
-        row = column * depth + z
-        low, finite = np.uint64(0), np.uint64(0)
-        all_finite = True
-        if count == 64:  # a constant trip count, so that the compiler vectorises
-            finite = ~np.uint64(0)
-            for bit in range(64):
-                value = values[row + bit]
-                low |= np.uint64(value < level) << np.uint64(bit)
-                all_finite &= value - value == 0
-        else:
-            finite = below(count)
-            for bit in range(count):
-                value = values[row + bit]
-                low |= np.uint64(value < level) << np.uint64(bit)
-                all_finite &= value - value == 0
-        if not all_finite:
-            for bit in range(count):
-                value = values[row + bit]
-                if value - value != 0:
-                    finite ^= np.uint64(1) << np.uint64(bit)
-        inside[word] = low & finite
-        index.present[word] = finite
+def case_of(
+    own: np.uint64,
+    own_above: np.uint64,
+    by_y: np.uint64,
+    by_y_above: np.uint64,
+    by_x: np.uint64,
+    by_x_above: np.uint64,
+    by_xy: np.uint64,
+    by_xy_above: np.uint64,
+    bit: Integer,
+) -> Integer:
+    """Sign pattern of the cell at ``bit``: corner ``4 x + 2 y + z`` is bit that of it (*compiled*).
+
+    Arguments are the words of the four columns, and each moved down by one along z (:func:`.lattice_words.upper`).
+    """
+    case = bit_of(own, bit) | bit_of(own_above, bit) << 1 | bit_of(by_y, bit) << 2 | bit_of(by_y_above, bit) << 3
+    case |= bit_of(by_x, bit) << 4 | bit_of(by_x_above, bit) << 5
+    return case | bit_of(by_xy, bit) << 6 | bit_of(by_xy_above, bit) << 7
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sparse_signs(
-    values: Floats,
-    level: np.floating[Any],
-    index: LatticeIndex,
+def _mark_cells(
+    links: NDArray[np.int32],
     exists: Words,
     inside: Words,
+    weights: NDArray[np.int64],
+    mixed: Words,
     start: Integer,
     stop: Integer,
-) -> None:
+) -> Integer:
+    """Write ``mixed``; the sum of ``weights`` ``(256,)`` (or none) over the cases of the mixed cells."""
+    total = np.int64(0)
     for word in range(start, stop):
-        low, finite = np.uint64(0), np.uint64(0)
-        present = index.present[word]
-        rank = index.first[word]
-        one = np.uint64(1)
-        while present != 0:
-            bit = present & (~present + one)
-            row = index.order[rank] if index.order.size > 0 else rank
-            value = values[row]
-            if value < level:
-                low |= bit
-            if value - value == 0:
-                finite |= bit
-            rank += 1
-            present ^= bit
-        inside[word] = low & finite
-        exists[word] = finite
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _mark_cells(index: LatticeIndex, exists: Words, inside: Words, mixed: Words, start: Integer, stop: Integer) -> None:
-    words = np.empty((4, 2), np.int64)
-    corners = np.empty(8, np.uint64)
-    shape, links = index.shape, index.links
-    for word in range(start, stop):
-        if index.dense and mixed[word] == 0:
-            continue
-        ahead_words(shape, links, word, words)
-        some, every = np.uint64(0), ~np.uint64(0)
-        corner_words(inside, words, corners)
-        for corner in range(8):
-            some |= corners[corner]
-            every &= corners[corner]
+        y, x, xy = links[word, 2], links[word, 4], links[word, 6]
+        own, by_y, by_x, by_xy = inside[word], inside[y], inside[x], inside[xy]
+        own_above, by_y_above = upper(own, inside[links[word, 1]]), upper(by_y, inside[links[word, 3]])
+        by_x_above, by_xy_above = upper(by_x, inside[links[word, 5]]), upper(by_xy, inside[links[word, 7]])
+        some = own | by_y | by_x | by_xy | own_above | by_y_above | by_x_above | by_xy_above
+        every = own & by_y & by_x & by_xy & own_above & by_y_above & by_x_above & by_xy_above
         cells = some & ~every
         if cells != 0:
-            corner_words(exists, words, corners)
-            for corner in range(8):
-                cells &= corners[corner]
+            cells &= exists[word] & exists[y] & exists[x] & exists[xy]
+            cells &= upper(exists[word], exists[links[word, 1]]) & upper(exists[y], exists[links[word, 3]])
+            cells &= upper(exists[x], exists[links[word, 5]]) & upper(exists[xy], exists[links[word, 7]])
         mixed[word] = cells
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _scan_dense(
-    shape: tuple[Integer, Integer, Integer, Integer],
-    inside: Words,
-    mixed: Words,
-    edges: Words,
-    start: Integer,
-    stop: Integer,
-) -> None:
-    """First pass over a dense grid, by far most of whose words see no change: mark those that do.
-
-    ``edges`` gets all sign changes, ``mixed`` all bits where a cell of the word may be mixed. Plain arithmetic on words
-    in memory order: passing the index to helpers would cost more than the pass itself.
-    """
-    one, top = np.uint64(1), np.uint64(63)
-    segments = (shape[3] + 63) >> 6
-    beyond_x = shape[2] * segments
-    column = start // segments
-    segment = start - column * segments
-    x = column // shape[2]
-    y = column - x * shape[2]
-    for word in range(start, stop):
-        last = segment + 1 == segments
-        own = inside[word]
-        above = own >> one if last else (own >> one) | (inside[word + 1] << top)
-        if last:  # no change between the last lattice point and the padding of the word
-            above |= own & (one << np.uint64((shape[3] - 1) & 63))
-        edges[2, word] = own ^ above
-        changes = edges[2, word]
-        has_x, has_y = x + 1 < shape[1], y + 1 < shape[2]
-        edges[0, word] = own ^ inside[word + beyond_x] if has_x else np.uint64(0)
-        edges[1, word] = own ^ inside[word + segments] if has_y else np.uint64(0)
-        if has_x and has_y:
-            # A cell is uniform if its four vertical edges and the bottom face are.
-            for offset in (segments, beyond_x, beyond_x + segments):
-                other = inside[word + offset]
-                above = other >> one if last else (other >> one) | (inside[word + offset + 1] << top)
-                changes |= (own ^ other) | (other ^ above)
-            mixed[word] = changes
-        else:
-            mixed[word] = 0
-        segment += 1
-        if last:
-            segment, y = 0, y + 1
-            if y == shape[2]:
-                y, x = 0, x + 1
+        if weights.size > 0:
+            while cells != 0:
+                bit = lowest_bit(cells)
+                case = case_of(own, own_above, by_y, by_y_above, by_x, by_x_above, by_xy, by_xy_above, bit)
+                total += weights[case]
+                cells &= cells - np.uint64(1)
+    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _mark_edges(
-    index: LatticeIndex,
+    links: NDArray[np.int32],
     inside: Words,
     mixed: Words,
     edges: Words,
@@ -211,85 +137,73 @@ def _mark_edges(
     start: Integer,
     stop: Integer,
 ) -> None:
-    """Keep the sign changes that an active cell sees; a cell that is active and sees one is mixed."""
-    words = np.empty((4, 2), np.int64)
-    cells = np.empty((4, 2), np.uint64)
-    shape, links = index.shape, index.links
+    """The changes of sign along edges that an active cell sees; a cell that is active and sees one is mixed."""
     for word in range(start, stop):
-        counts[word] = 0
-        if not index.dense:
-            ahead_words(shape, links, word, words)
-            own = inside[word]
-            edges[0, word] = own ^ (inside[words[2, 0]] if words[2, 0] >= 0 else np.uint64(0))
-            edges[1, word] = own ^ (inside[words[1, 0]] if words[1, 0] >= 0 else np.uint64(0))
-            edges[2, word] = own ^ raised(inside, word, words[0, 1])
-        if (edges[0, word] | edges[1, word] | edges[2, word]) == 0:
-            continue
-        behind_words(shape, links, word, words)
-        cell_words(mixed, words, cells)
-        edges[0, word] &= cells[0, 0] | cells[0, 1] | cells[1, 0] | cells[1, 1]
-        edges[1, word] &= cells[0, 0] | cells[0, 1] | cells[2, 0] | cells[2, 1]
-        edges[2, word] &= cells[0, 0] | cells[1, 0] | cells[2, 0] | cells[3, 0]
-        counts[word] = popcount(edges[0, word]) + popcount(edges[1, word]) + popcount(edges[2, word])
+        own, by_y, by_x, by_xy = mixed[word], mixed[links[word, 10]], mixed[links[word, 12]], mixed[links[word, 14]]
+        under, under_y = mixed[links[word, 9]], mixed[links[word, 11]]
+        under_x = mixed[links[word, 13]]
+        at_y, at_x = own | by_y, own | by_x  # cells that share the edges along z with offsets 0 along x, along y
+        here = inside[word]
+        e_x = here ^ inside[links[word, 4]]
+        e_y = here ^ inside[links[word, 2]]
+        e_z = here ^ upper(here, inside[links[word, 1]])
+        e_x &= at_y | lower(own, under) | lower(by_y, under_y)
+        e_y &= at_x | lower(own, under) | lower(by_x, under_x)
+        e_z &= at_y | at_x | by_xy
+        edges[word, 0], edges[word, 1], edges[word, 2] = e_x, e_y, e_z
+        counts[word] = popcount(e_x) + popcount(e_y) + popcount(e_z)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def case_of(corners: Words, bit: Integer) -> Integer:
-    """Sign pattern of the cell at ``bit`` (*compiled*)."""
-    case = np.uint64(0)
-    for corner in range(8):
-        case |= ((corners[corner] >> np.uint64(bit)) & np.uint64(1)) << np.uint64(corner)
-    return np.int64(case)
-
-
-def find_crossings(index: LatticeIndex, values: Floats, level: float, threads: int | None) -> Crossings:
-    """Mark inside points, mixed cells and crossing edges.
+def find_crossings(
+    words: LatticeWords, weights: NDArray[np.int64] | None, threads: int | None
+) -> tuple[Crossings, NDArray[np.int64]]:
+    """Mark mixed cells and crossing edges.
 
     Args:
-        index: of the lattice points; ``present`` of a dense one is filled here.
-        values: ``(N,)`` by row of the index. ``level`` must be representable in their dtype.
+        weights: ``(256,)`` by case of a cell; ``None`` for none.
+    Returns:
+        The crossings, and the sum of ``weights`` over the mixed cells before each chunk of words, and over all.
     """
-    index = link(index, threads)
-    words = index.words
-    inside, mixed = np.empty(words, np.uint64), np.empty(words, np.uint64)
-    edges, counts = np.empty((3, words), np.uint64), np.empty(words, np.int64)
-    cut = values.dtype.type(level)
-    exists = index.present
-    if index.dense:
-        each_chunk(lambda _, a, z: _dense_signs(values, cut, index, inside, a, z), index, threads)
-        each_chunk(lambda _, a, z: _scan_dense(index.shape, inside, mixed, edges, a, z), index, threads)
-    else:
-        exists = np.empty(words, np.uint64)
-        each_chunk(lambda _, a, z: _sparse_signs(values, cut, index, exists, inside, a, z), index, threads)
-    each_chunk(lambda _, a, z: _mark_cells(index, exists, inside, mixed, a, z), index, threads)
-    each_chunk(lambda _, a, z: _mark_edges(index, inside, mixed, edges, counts, a, z), index, threads)
-    return Crossings(index, inside, mixed, edges, counts)
+    count = words.size
+    mixed, edges, counts = (
+        np.empty(count + 1, np.uint64),
+        np.empty((count + 1, 3), np.uint64),
+        np.empty(count, np.int64),
+    )
+    mixed[-1], edges[-1] = 0, 0
+    links, exists, inside = words.links, words.exists, words.inside
+    given = np.empty(0, np.int64) if weights is None else weights
+    sums = each_chunk(_mark_cells, (links, exists, inside, given, mixed), words, threads)
+    each_chunk(_mark_edges, (links, inside, mixed, edges, counts), words, threads)
+    return Crossings(words, mixed, edges, exclusive_sum(counts)), exclusive_sum(np.array(sums, np.int64))
 
 
-def grid_crossings(values: Floats, level: float, threads: int | None) -> tuple[Crossings, Floats]:
-    """Crossings of a dense grid ``(X, Y, Z)``, and its values as ``(X * Y * Z,)``."""
+def floating(values: Floats) -> Floats:
+    """float32 and float64 as they are, anything else as float32."""
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+
+def dense_points(
+    values: Floats, level: float, threads: int | None, *, around: bool = False
+) -> tuple[LatticeWords, Floats]:
+    """The words of a dense grid ``(X, Y, Z)`` that matter, and its values as ``(X * Y * Z,)``; no copy of a
+    C-contiguous float array. ``around``: with the neighbours of the corners of mixed cells."""
     if values.ndim != 3 or min(values.shape) < 2:
         raise ValueError(f"values must be (X, Y, Z) with at least 2 lattice points an axis, not {values.shape}")
-    flat = np.ascontiguousarray(_floating(values)).reshape(-1)
+    flat = np.ascontiguousarray(floating(values)).reshape(-1)
     shape = (values.shape[0], values.shape[1], values.shape[2])
-    return find_crossings(dense_index(shape), flat, level, threads), flat
+    return grid_words(flat, shape, level, around=around, threads=threads), flat
 
 
-def sparse_crossings(
+def sparse_points(
     coords: NDArray[np.integer[Any]], values: Floats, level: float, threads: int | None
-) -> tuple[Crossings, Floats]:
-    """Crossings of the lattice points ``coords`` ``(N, 3)``, non-negative, with ``values`` ``(N,)``; any row order."""
+) -> tuple[LatticeWords, Floats, NDArray[np.int64]]:
+    """The words of lattice points ``coords`` ``(N, 3)``, non-negative, with ``values`` ``(N,)``, in any row order; the
+    values by row of the words, and the order of these rows (empty where they are the caller's)."""
     if coords.ndim != 2 or coords.shape[1] != 3:
         raise ValueError(f"coords must be (N, 3) lattice indices of one sample, not {coords.shape}")
     if values.shape != (len(coords),):
         raise ValueError(f"values must be ({len(coords)},), one a lattice point, not {values.shape}")
-    counts = coords.max(axis=0).tolist() if len(coords) else [0, 0, 0]
-    shape = (1, counts[0] + 1, counts[1] + 1, counts[2] + 1)
-    batched = np.zeros((len(coords), 4), coords.dtype)
-    batched[:, 1:] = coords
-    values = np.ascontiguousarray(_floating(values))
-    return find_crossings(build_index(batched, shape, threads=threads), values, level, threads), values
-
-
-def _floating(values: Floats) -> Floats:
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+    values = np.ascontiguousarray(floating(values))
+    words, order = sparse_words(coords, values, level, threads=threads)
+    return words, values[order] if len(order) else values, order

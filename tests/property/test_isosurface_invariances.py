@@ -115,6 +115,15 @@ def test_negated_fields_without_ambiguity_give_the_reversed_surface(seed: int) -
 
 
 @both
+def test_a_grid_and_all_its_points_give_the_same_surface(
+    dense: Callable[..., Surface], sparse: Callable[..., Surface]
+) -> None:
+    """A smooth field: most of the grid is far from the surface, and is skipped."""
+    values = sphere(70, 0.7).astype(np.float32)
+    assert same(dense(values), sparse(np.argwhere(values < 2), values.reshape(-1)))
+
+
+@both
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_threads_do_not_change_a_bit(
     dense: Callable[..., Surface], sparse: Callable[..., Surface], threads: int
