@@ -1,9 +1,13 @@
 """Close a mesh with faces whose winding number is known, so that integer ray crossings give fractional winding numbers.
 
-A mesh M whose oriented boundary is not empty gets *caps* C: cones over the pieces of its boundary. M + C is closed,
-so its winding number is an integer, which signed ray crossings give exactly (:mod:`.winding_columns`); the
-generalised winding number is linear, so w(M) = w(M + C) - w(C), and C has as few faces as M has boundary edges.
+A mesh M whose oriented boundary is not empty gets *caps* C over the loops of its boundary. M + C is closed, so its
+winding number is an integer, which signed ray crossings give exactly (:mod:`.winding_columns`); the generalised winding
+number is linear, so w(M) = w(M + C) - w(C), and C has about three faces for each boundary edge of M.
 T-junctions (a long edge against the pieces of a split one) are zipped first by *fillers*, triangles without area.
+
+Any cap will do, so they are chosen for cheap far fields: a loop is joined by a strip to one of half as many vertices,
+that one to a loop of a quarter, and so on. Faces are as small as the part of the loop that they span; a fan over the
+whole loop would consist of needles that are near everything.
 """
 
 from __future__ import annotations
@@ -11,17 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
-from .topology import connected_groups, edge_topology, merge_vertices
+from .topology import edge_topology, merge_vertices
 
 ZIP = 1e-7
 """A boundary vertex this close to a boundary edge (in units of the largest extent) lies on it: a few units in the last
 place of a float32."""
 OFF_LATTICE = np.array([0.04142135, 0.05050807, 0.02360679])
-"""Shift of a cone's apex, in units of the size of its rim. It keeps caps of plane, axis-aligned rims out of lattice
-planes, where crossings and solid angles would have to agree on what lies exactly on the cap."""
+"""Shift of a new vertex of a cap, in units of the boundary that it stands for. It keeps caps of plane, axis-aligned
+rims out of lattice planes, where crossings and solid angles would have to agree on what lies exactly on the cap."""
+SMALL_LOOP = 5
+"""Edges of a loop up to which it is closed by a fan around one vertex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +70,88 @@ def close_mesh(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: flo
     merged = group[np.asarray(faces, np.int64).reshape(-1, 3)]
     boundary = oriented_boundary(merged)
     fillers, rest = _zip_t_junctions(positions, boundary)
-    _, rim = connected_groups(rest)
-    apexes = []
-    for start, end in _runs(np.sort(rim)):
-        piece = positions[rest[np.argsort(rim, kind="stable")[start:end]]].reshape(-1, 3)
-        apexes.append(piece.mean(axis=0) + OFF_LATTICE * float(np.ptp(piece, axis=0).max()))
-    caps = np.stack([rest[:, 1], rest[:, 0], len(positions) + rim], axis=1)
-    closed = np.concatenate([merged, fillers, caps])
+    added, caps = _caps(positions, rest)
     return ClosedMesh(
-        np.concatenate([positions, np.reshape(apexes, (-1, 3))]),
-        closed,
+        np.concatenate([positions, added]),
+        np.concatenate([merged, fillers, caps]),
         len(merged),
         len(merged) + len(fillers),
         len(boundary),
         len(rest),
     )
+
+
+def _caps(positions: Floats, boundary: Ints) -> tuple[Floats, Ints]:
+    """New vertices and the faces that cancel a boundary ``(B, 2)`` with as many edges into each vertex as out of it."""
+    loops, starts = _loops(boundary)
+    points, vertices = [positions], len(positions)
+    faces = []
+    while len(starts) > 1:
+        lengths = np.diff(starts)
+        small = lengths <= SMALL_LOOP
+        # fans: one vertex for each small loop
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        at = np.concatenate(points)[loops]
+        successor = np.arange(1, len(loops) + 1)
+        successor[starts[1:] - 1] = starts[:-1]
+        step = np.linalg.norm(at[successor] - at, axis=1)
+        centre = np.add.reduceat(at, starts[:-1]) / lengths[:, None]
+        centre += OFF_LATTICE * np.add.reduceat(step, starts[:-1])[:, None] / 2
+        fan = small & (lengths > 2)  # there and back again cancels itself
+        apex = vertices + np.cumsum(fan) - 1
+        points.append(centre[fan])
+        vertices += int(fan.sum())
+        rim = fan[owner]
+        faces.append(np.stack([loops[successor][rim], loops[rim], apex[owner[rim]]], axis=1))
+        # strips: one new vertex for two of a large loop (for its last three, where their number is odd)
+        halves = np.where(small, 0, lengths // 2)
+        large = ~small[owner]
+        local = np.arange(len(loops)) - starts[owner]
+        half_starts = np.concatenate([[0], np.cumsum(halves)])
+        coarse = half_starts[owner] + np.minimum(local // 2, halves[owner] - 1)
+        first = large & (local % 2 == 0) & (local // 2 < halves[owner])
+        points.append(at[first] + OFF_LATTICE * (step + step[successor])[first, None])
+        mine, others = vertices + coarse[large], vertices + coarse[successor[large]]
+        here, there = loops[large], loops[successor[large]]
+        faces.append(np.stack([there, here, mine], axis=1))
+        crossing = mine != others
+        faces.append(np.stack([there, mine, others], axis=1)[crossing])
+        loops = vertices + np.arange(half_starts[-1])
+        vertices += int(half_starts[-1])
+        starts = np.unique(half_starts)
+    if not faces:
+        return np.empty((0, 3)), np.empty((0, 3), np.int64)
+    return np.concatenate(points[1:]), np.concatenate(faces)
+
+
+def _loops(boundary: Ints) -> tuple[Ints, Ints]:
+    """Closed walks along all edges: the tails of the edges, walk by walk, and where each walk starts."""
+    tails = np.argsort(boundary[:, 0], kind="stable")
+    heads = np.argsort(boundary[:, 1], kind="stable")
+    successor = np.empty(len(boundary), np.int64)
+    successor[heads] = tails  # the k-th edge into a vertex goes on as the k-th edge out of it
+    sequence, starts = _follow(successor)
+    return boundary[sequence, 0], starts
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _follow(successor: Ints) -> tuple[Ints, Ints]:
+    sequence = np.empty(successor.size, np.int64)
+    starts = np.zeros(successor.size + 1, np.int64)
+    seen = np.zeros(successor.size, np.bool_)
+    place, loops = 0, 0
+    for seed in range(successor.size):
+        if seen[seed]:
+            continue
+        at = seed
+        while not seen[at]:
+            seen[at] = True
+            sequence[place] = at
+            place += 1
+            at = successor[at]
+        loops += 1
+        starts[loops] = place
+    return sequence, starts[: loops + 1].copy()
 
 
 def _zip_t_junctions(positions: Floats, boundary: Ints) -> tuple[Ints, Ints]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,7 @@ from .narrow_band import Coords, Lattice
 from .orientation import consistent_orientation
 from .topology import merge_vertices
 from .triangles import face_normals
-from .winding import WindingIndex, build_winding_index
+from .winding import WindingIndex, build_winding_index, winding_numbers
 from .winding_bricks import lattice_windings
 from .winding_columns import column_windings
 
@@ -23,6 +24,10 @@ ON_SURFACE = 1e-12
 ENCLOSED = 0.95
 """A point on the surface is inside only where all directions lead inside (winding number at least 1): on a surface
 between inside and outside it counts as outside."""
+
+
+FEW_POINTS = 128
+"""Points up to which summing all faces costs less than building a hierarchy over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class SolidSigns:
         result = np.empty(len(coords))
         at = self.on_surface(distances)
         if at.any():
-            result[at] = self._surface_index.query(lattice.points(coords[at]), threads=threads)
+            result[at] = self._windings_at(lattice.points(coords[at]), threads)
         if 2 * self._closed.open_edges > len(self.faces):  # a soup: caps would cost more than the faces themselves
             result[~at] = lattice_windings(self._surface_index, coords[~at], lattice, threads)
             return result
@@ -100,6 +105,11 @@ class SolidSigns:
             numbers -= lattice_windings(self._cap_index, off, lattice, threads)
         result[~at] = numbers
         return result
+
+    def _windings_at(self, points: Floats, threads: int | None) -> Floats:
+        if len(points) <= FEW_POINTS:
+            return winding_numbers(points, self.vertices, self.faces, accuracy=inf, threads=threads)
+        return self._surface_index.query(points, threads=threads)
 
     def inside(self, windings: Floats, distances: Floats) -> Bools:
         """Inside where the winding number exceeds 1/2 either way; on the surface only where all sides are inside."""

@@ -23,6 +23,8 @@ from .triangles import layer_members
 
 LAYER = 8
 """Planes of lattice points along x in one piece of work."""
+INSERTION = 24
+"""Crossings of a line up to which inserting them in order is faster than a general sort."""
 
 
 def column_windings(
@@ -83,6 +85,20 @@ def _segment(t: Floats, x: float) -> tuple[float, float, float, float, int]:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _sort_crossings(depths: Floats, signs: NDArray[np.int8]) -> None:
+    if len(depths) > INSERTION:
+        order = np.argsort(depths)
+        depths[:], signs[:] = depths[order], signs[order]
+        return
+    for end in range(1, len(depths)):
+        depth, sign, place = depths[end], signs[end], end
+        while place > 0 and depths[place - 1] > depth:
+            depths[place], signs[place] = depths[place - 1], signs[place - 1]
+            place -= 1
+        depths[place], signs[place] = depth, sign
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _sum_layer(
     coords: Coords, corners: Floats, members: Ints, x_first: int, side: int, result: NDArray[np.int32]
 ) -> None:
@@ -123,14 +139,14 @@ def _sum_layer(
     while row < len(coords):
         line = (coords[row, 0] - x_first) * side + coords[row, 1]
         begin, end = starts[line], starts[line + 1]
-        order = np.argsort(depths[begin:end]) if end - begin > 1 else np.arange(end - begin)
+        _sort_crossings(depths[begin:end], signs[begin:end])
         above = 0
         for place in range(begin, end):
             above += signs[place]
-        place = 0
+        place = begin
         while row < len(coords) and (coords[row, 0] - x_first) * side + coords[row, 1] == line:
-            while place < order.size and depths[begin + order[place]] <= coords[row, 2]:
-                above -= signs[begin + order[place]]
+            while place < end and depths[place] <= coords[row, 2]:
+                above -= signs[place]
                 place += 1
             result[row] = above
             row += 1

@@ -189,6 +189,50 @@ def test_boundary_with_several_vertices_on_one_edge_is_zipped_in_order() -> None
     assert len(oriented_boundary(closed.faces)) == 0
 
 
+def open_tube(segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Without lids; its rims lie in the planes z = -0.25 and 0.25."""
+    angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
+    ring = np.stack([0.4 * np.cos(angle), 0.4 * np.sin(angle)], axis=1)
+    vertices = np.concatenate([np.insert(ring, 2, z, axis=1) for z in (-0.25, 0.25)])
+    i, j = np.arange(segments), (np.arange(segments) + 1) % segments
+    return vertices, np.concatenate(
+        [np.stack([i, j, i + segments], axis=1), np.stack([j, j + segments, i + segments], axis=1)]
+    )
+
+
+@pytest.mark.parametrize("segments", [3, 4, 5, 6, 7, 12, 13, 64, 100])
+def test_caps_close_every_loop_with_few_faces_as_small_as_their_part_of_the_rim(segments: int) -> None:
+    vertices, faces = open_tube(segments)
+    closed = close_mesh(vertices, faces)
+    assert closed.open_edges == 2 * segments
+    assert len(oriented_boundary(closed.faces)) == 0
+    caps = closed.vertices[closed.faces[closed.caps :]]
+    assert len(caps) <= 3 * closed.open_edges
+    sizes = np.linalg.norm(caps - np.roll(caps, 1, axis=1), axis=2).max(axis=1)
+    edge = np.linalg.norm(vertices[1] - vertices[0])
+    if segments >= 64:
+        assert (sizes < 3 * edge).mean() > 0.5  # a fan over the whole rim: none
+
+
+def test_rims_in_lattice_planes_get_the_exact_winding_number() -> None:
+    vertices, faces = open_tube(64)
+    lattice = Lattice(-0.5, 1 / 16, 16)  # z = -0.25 and 0.25 are planes of it
+    coords = np.indices((17, 17, 17), dtype=np.int32).reshape(3, -1).T
+    windings = SolidSigns(vertices, faces).windings(coords, np.ones(len(coords)), lattice)
+    exact = winding_numbers(lattice.points(coords), vertices, faces, accuracy=math.inf)
+    assert 0.5 < exact.max() < 0.95
+    assert np.abs(windings - exact).max() < 5e-3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_caps_of_random_soups_close_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    faces = rng.integers(0, 30, (40, 3))  # pinched rims, repeated edges, faces without area
+    closed = close_mesh(rng.normal(size=(30, 3)), faces)
+    assert closed.open_edges > 20
+    assert len(oriented_boundary(closed.faces)) == 0
+
+
 def test_edges_of_four_faces_are_no_boundary() -> None:
     boxes = [trimesh.creation.box((0.3, 0.3, 0.3)), trimesh.creation.box((0.3, 0.3, 0.3))]
     boxes[1].apply_translation([0.3, 0.3, 0])  # they share one edge

@@ -9,6 +9,7 @@ import pytest
 from shapewright_kernels.narrow_band import Lattice
 from shapewright_kernels.winding import build_winding_index, winding_numbers
 from shapewright_kernels.winding_bricks import lattice_windings
+from shapewright_kernels.winding_sums import arc_tangent
 
 CUBE_VERTICES = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 CUBE_FACES = np.array(
@@ -100,6 +101,23 @@ def test_bricks_reproduce_the_exact_winding_number_of_open_surfaces(resolution: 
     exact = winding_numbers(lattice.points(coords), vertices, faces, accuracy=math.inf)
     assert np.ptp(exact) > 0.5
     assert np.abs(found - exact).max() < 5e-3
+
+
+def test_bricks_with_many_near_triangles_reproduce_the_exact_winding_number() -> None:
+    rng = np.random.default_rng(9)
+    corners = rng.uniform(-0.5, 0.5, (2000, 1, 3)) + rng.uniform(-0.05, 0.05, (2000, 3, 3))
+    vertices, faces = corners.reshape(-1, 3), np.arange(6000).reshape(-1, 3)
+    lattice = Lattice(-0.5, 1 / 40, 40)
+    coords = np.indices((16, 16, 16), dtype=np.int32).reshape(3, -1).T  # whole bricks, each near hundreds of faces
+    found = lattice_windings(build_winding_index(vertices, faces), coords, lattice)
+    exact = winding_numbers(lattice.points(coords), vertices, faces, accuracy=math.inf)
+    assert np.abs(found - exact).max() < 5e-3
+
+
+def test_arc_tangent_in_all_directions() -> None:
+    angles = np.linspace(-math.pi, math.pi, 1001)[1:-1]
+    found = [arc_tangent(3 * math.sin(angle), 3 * math.cos(angle)) for angle in angles]
+    np.testing.assert_allclose(found, angles, atol=1e-8)
 
 
 def test_bricks_do_not_depend_on_order_or_threads() -> None:
