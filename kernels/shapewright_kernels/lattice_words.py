@@ -287,12 +287,12 @@ def sparse_words(
         raise ValueError("coords hold a lattice point twice; merge the rows first")
     starts = exclusive_sum(found[:, 0])
     words = empty_words(shape, int(starts[-1]))
-    given: Any = (coords, values, values.dtype.type(level), shape)
-    given += (words.place, words.ranked, words.first, words.exists, words.inside)
+    cut = values.dtype.type(level)
+    made = (words.place, words.ranked, words.first, words.exists, words.inside)
 
     def fill(number: int) -> None:
         start, stop = chunks[number]
-        _fill(*given, starts[number], start, stop)
+        _fill(coords, values, cut, shape, *made, starts[number], start, stop)
 
     run_chunks(fill, range(len(chunks)), threads)
     return linked(words, threads), order

@@ -156,7 +156,10 @@ def grid_words(
         changed = wanted
     numbers = np.flatnonzero(changed)
     words = empty_words(shape, len(numbers))
-    given: Any = (values, shape, inside, all(finite), numbers)
-    given += (words.place, words.ranked, words.first, words.exists, words.inside)
-    run_chunks(lambda chunk: _fill(*given, chunk[1], chunk[2]), word_chunks(len(numbers)), threads)
+    made = (words.place, words.ranked, words.first, words.exists, words.inside)
+    run_chunks(
+        lambda chunk: _fill(values, shape, inside, all(finite), numbers, *made, chunk[1], chunk[2]),
+        word_chunks(len(numbers)),
+        threads,
+    )
     return linked(words, threads)
