@@ -24,8 +24,8 @@ def _mesh(vertices: object, faces: object, frame: Frame | None = None) -> Mesh:
     return Mesh(torch.as_tensor(np.asarray(vertices), dtype=torch.float32), torch.as_tensor(np.asarray(faces)), frame)
 
 
-def _round_trip(mesh: Mesh, resolution: int, **options: object) -> Mesh:
-    state = OVoxel(GridConfig(resolution=resolution)).from_mesh(mesh)
+def _round_trip(mesh: Mesh, resolution: int, *, nudge: float = 0.0, **options: object) -> Mesh:
+    state = OVoxel(GridConfig(resolution=resolution, nudge=nudge)).from_mesh(mesh)
     return FlexibleDualGridMesh(Config(**options)).extract(state)  # type: ignore[arg-type]
 
 
@@ -262,3 +262,23 @@ def test_specs_name_the_classes(catalog) -> None:  # type: ignore[no-untyped-def
     assert catalog.load("representation/o-voxel") is OVoxel
     assert catalog.load("extractor/flexible-dual-grid") is FlexibleDualGridMesh
     assert OVoxel(GridConfig(resolution=1024)).peak_bytes() == 6 * 80 * 1024**2
+
+
+def test_a_nudged_grid_leaves_no_slit_where_a_surface_runs_through_lattice_points() -> None:
+    triangle = _mesh([[-0.5, -0.5, 0], [0.5, -0.5, 0], [-0.5, 0.5, 0]], [[0, 1, 2]])
+    published = _area(_round_trip(triangle, 64))
+    nudged = _area(_round_trip(triangle, 64, nudge=0.01))
+    assert published < 0.4  # the diagonal and the plane both meet the lattice exactly
+    assert nudged == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_nudge_moves_the_grid_and_not_the_surface() -> None:
+    sphere = trimesh.creation.icosphere(4, 0.5)
+    mesh = _mesh(sphere.vertices, sphere.faces)
+    state = OVoxel(GridConfig(resolution=32, nudge=0.3)).from_mesh(mesh)
+    plain = OVoxel(GridConfig(resolution=32)).from_mesh(mesh)
+    assert state.frame != plain.frame
+    assert min(low for low in state.frame.lower) < -0.5
+    assert min(high for high in state.frame.upper) > 0.5
+    radii = _round_trip(mesh, 32, nudge=0.3).vertices.norm(dim=1)
+    assert float((radii - 0.5).abs().max()) < 0.1 / 32
