@@ -43,9 +43,9 @@ class Config:
     """Share of the grid that the mesh's frame takes up; published value, so that nothing lies on the outer planes."""
 
     nudge: float = 0.0
-    """Cells by which the grid is moved against the mesh, along an oblique direction. The published rule (0) is ambiguous
-    for surfaces that run exactly through lattice points, as symmetric shapes do, and leaves slits there; a hundredth
-    of a cell avoids that and moves nothing else."""
+    """Cells by which the grid is moved against the mesh, along an oblique direction. The published rule (0) is
+    ambiguous for surfaces that run exactly through lattice points, as symmetric shapes do, and leaves slits there; a
+    hundredth of a cell avoids that and moves nothing else."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.nudge <= 0.5:
