@@ -6,7 +6,6 @@ small problems with at most 12 equations in 20 unknowns, solved by damped Gauss-
 keeps the weights small. Weights alone keep a dual vertex in the hull of its crossed edges, and a crease near the far
 corner of a voxel lies outside; such voxels pull their corners along, and the voxels around a moved corner are solved
 again. Everything here is in voxel units relative to the voxel's lower corner.
-Source of the targets: dual contouring (Ju et al. 2002) with its error function regularised towards the mean crossing.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .arrays import Floats, Ints
+from .arrays import Bools, Floats, Ints
 from .flexicubes_tables import CORNERS, EDGES
+from .flexicubes_targets import cholesky_solve
 from .flexicubes_topology import Topology
 from .threads import run_chunks, spans
 
@@ -35,168 +35,145 @@ _REACH = 0.45
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _cholesky_solve(matrix: Floats, vector: Floats, n: int) -> bool:
-    """Solve in place for symmetric positive definite ``matrix[:n, :n]``; false where it is not."""
-    for j in range(n):
-        pivot = matrix[j, j]
-        for k in range(j):
-            pivot -= matrix[j, k] * matrix[j, k]
-        if not pivot > 0.0:
-            return False
-        pivot = np.sqrt(pivot)
-        matrix[j, j] = pivot
-        for i in range(j + 1, n):
-            value = matrix[i, j]
-            for k in range(j):
-                value -= matrix[i, k] * matrix[j, k]
-            matrix[i, j] = value / pivot
-    for i in range(n):
-        for k in range(i):
-            vector[i] -= matrix[i, k] * vector[k]
-        vector[i] /= matrix[i, i]
-    for i in range(n - 1, -1, -1):
-        for k in range(i + 1, n):
-            vector[i] -= matrix[k, i] * vector[k]
-        vector[i] /= matrix[i, i]
-    return True
+def _used_weights(edge: NDArray[np.uint8], low: int, high: int, edges: Ints, used: Ints, place: Ints) -> int:
+    """Number of weights that the incidences ``low..high`` of one voxel depend on; ``used`` lists them among alpha (8),
+    beta (12), ``place`` is the way back."""
+    place[:] = -1
+    for i in range(low, high):
+        place[edges[edge[i], 0]] = 0
+        place[edges[edge[i], 1]] = 0
+        place[8 + edge[i]] = 0
+    count = 0
+    for k in range(20):
+        if place[k] == 0:
+            place[k] = count
+            used[count] = k
+            count += 1
+    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _targets(
-    start: Ints, origin: Floats, crossing: Ints, points: Floats, normals: Floats, ridge: float, low: int, high: int,
-    result: Floats,
-) -> None:  # fmt: skip
-    matrix = np.empty((3, 3))
-    vector = np.empty(3)
-    mean = np.empty(3)
-    for d in range(low, high):
-        count = 0
-        mean[:] = 0.0
-        for i in range(start[d], start[d + 1]):
-            if crossing[i] >= 0:
-                count += 1
-                for axis in range(3):
-                    mean[axis] += points[crossing[i], axis] - origin[d, axis]
-        if count == 0:
-            result[d] = np.nan
-            continue
-        mean /= count
-        matrix[:] = 0.0
-        vector[:] = 0.0
-        for axis in range(3):
-            matrix[axis, axis] = ridge
-        for i in range(start[d], start[d + 1]):
-            c = crossing[i]
-            if c >= 0:
-                height = 0.0
-                for axis in range(3):
-                    height += normals[c, axis] * (points[c, axis] - origin[d, axis] - mean[axis])
-                for row in range(3):
-                    vector[row] += normals[c, row] * height
-                    for column in range(3):
-                        matrix[row, column] += normals[c, row] * normals[c, column]
-        _cholesky_solve(matrix, vector, 3)
-        for axis in range(3):
-            result[d, axis] = min(max(mean[axis] + vector[axis], 0.0), 1.0)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _place(
-    values: Floats, edge: NDArray[np.uint8], start: Ints, first: int, duals: int, raw: Floats, scale: float,
-    target: Floats, edges: Ints, corners: Floats, residual: Floats, jacobian: Floats,
+def _residuals(
+    values: Floats, edge: NDArray[np.uint8], start: Ints, first: int, duals: int, raw: Floats, used: Ints, count: int,
+    scale: float, target: Floats, edges: Ints, corners: Floats, tanh: Floats, vertex: Floats, residual: Floats,
 ) -> float:  # fmt: skip
-    """Residuals of one voxel's dual vertices and their derivatives by ``raw`` = alpha (8), beta (12); squared error."""
+    """Residuals of one voxel's dual vertices; squared error. ``raw`` and its ``tanh`` are alpha (8), beta
+    (12); ``vertex`` gets the vertices."""
     error = 0.0
-    vertex = np.empty(3)
-    jacobian[: 3 * duals] = 0.0
+    for k in range(count):
+        tanh[used[k]] = np.tanh(raw[used[k]])
     for d in range(duals):
-        total = 0.0
-        vertex[:] = 0.0
+        total = x = y = z = 0.0
         for i in range(start[first + d], start[first + d + 1]):
             e = edge[i]
             a, b = edges[e, 0], edges[e, 1]
-            near = values[a] * (1.0 + scale * np.tanh(raw[a]))
-            t = near / (near + values[b] * (1.0 + scale * np.tanh(raw[b])))
-            weight = 1.0 + scale * np.tanh(raw[8 + e])
+            near = values[a] * (1.0 + scale * tanh[a])
+            t = near / (near + values[b] * (1.0 + scale * tanh[b]))
+            weight = 1.0 + scale * tanh[8 + e]
             total += weight
-            for axis in range(3):
-                vertex[axis] += weight * (corners[a, axis] + t * (corners[b, axis] - corners[a, axis]))
-        vertex /= total
-        for i in range(start[first + d], start[first + d + 1]):
-            e = edge[i]
-            a, b = edges[e, 0], edges[e, 1]
-            tanh_a, tanh_b, tanh_e = np.tanh(raw[a]), np.tanh(raw[b]), np.tanh(raw[8 + e])
-            alpha_a, alpha_b, weight = 1.0 + scale * tanh_a, 1.0 + scale * tanh_b, 1.0 + scale * tanh_e
-            near = values[a] * alpha_a
-            t = near / (near + values[b] * alpha_b)
-            slide = t * (1.0 - t) * weight / total  # by the logarithm of alpha_a; by that of alpha_b the negative
-            by_a = slide * scale * (1.0 - tanh_a * tanh_a) / alpha_a
-            by_b = -slide * scale * (1.0 - tanh_b * tanh_b) / alpha_b
-            by_weight = scale * (1.0 - tanh_e * tanh_e) / total
-            for axis in range(3):
-                span = corners[b, axis] - corners[a, axis]
-                jacobian[3 * d + axis, a] += by_a * span
-                jacobian[3 * d + axis, b] += by_b * span
-                jacobian[3 * d + axis, 8 + e] += by_weight * (corners[a, axis] + t * span - vertex[axis])
+            x += weight * (corners[a, 0] + t * (corners[b, 0] - corners[a, 0]))
+            y += weight * (corners[a, 1] + t * (corners[b, 1] - corners[a, 1]))
+            z += weight * (corners[a, 2] + t * (corners[b, 2] - corners[a, 2]))
+        vertex[d, 0], vertex[d, 1], vertex[d, 2] = x / total, y / total, z / total
         for axis in range(3):
-            residual[3 * d + axis] = vertex[axis] - target[first + d, axis]
+            residual[3 * d + axis] = vertex[d, axis] - target[first + d, axis]
             error += residual[3 * d + axis] ** 2
     return error
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _jacobian(
+    values: Floats, edge: NDArray[np.uint8], start: Ints, first: int, duals: int, place: Ints, count: int,
+    scale: float, edges: Ints, corners: Floats, tanh: Floats, vertex: Floats, jacobian: Floats,
+) -> None:  # fmt: skip
+    """Derivatives of :func:`_residuals` by the weights in use, in the order of their list."""
+    jacobian[: 3 * duals, :count] = 0.0
+    for d in range(duals):
+        total = 0.0
+        for i in range(start[first + d], start[first + d + 1]):
+            total += 1.0 + scale * tanh[8 + edge[i]]
+        for i in range(start[first + d], start[first + d + 1]):
+            e = edge[i]
+            a, b = edges[e, 0], edges[e, 1]
+            alpha_a, alpha_b, weight = 1.0 + scale * tanh[a], 1.0 + scale * tanh[b], 1.0 + scale * tanh[8 + e]
+            near = values[a] * alpha_a
+            t = near / (near + values[b] * alpha_b)
+            slide = t * (1.0 - t) * weight / total  # by the logarithm of alpha_a; by that of alpha_b the negative
+            by_a = slide * scale * (1.0 - tanh[a] * tanh[a]) / alpha_a
+            by_b = -slide * scale * (1.0 - tanh[b] * tanh[b]) / alpha_b
+            by_weight = scale * (1.0 - tanh[8 + e] * tanh[8 + e]) / total
+            for axis in range(3):
+                span = corners[b, axis] - corners[a, axis]
+                jacobian[3 * d + axis, place[a]] += by_a * span
+                jacobian[3 * d + axis, place[b]] += by_b * span
+                jacobian[3 * d + axis, place[8 + e]] += by_weight * (corners[a, axis] + t * span - vertex[d, axis])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _fit(
-    todo: Ints, cubes: Ints, deform: Floats, magnitudes: Floats, edge: NDArray[np.uint8], start: Ints, first: Ints,
-    number: Ints, target: Floats, scale: float, edges: Ints, offsets: Ints, low: int, high: int,
+    todo: Ints, rows: Ints, cubes: Ints, deform: Floats, magnitudes: Floats, edge: NDArray[np.uint8], start: Ints,
+    first: Ints, number: Ints, target: Floats, scale: float, edges: Ints, offsets: Ints, low: int, high: int,
     raw: Floats, residuals: Floats,
 ) -> None:  # fmt: skip
     residual, trial_residual = np.empty(12), np.empty(12)
-    jacobian, trial_jacobian = np.empty((12, 20)), np.empty((12, 20))
-    matrix, vector = np.empty((12, 12)), np.empty(12)
-    trial, weights = np.empty(20), np.empty(20)
+    jacobian, matrix, vector = np.empty((12, 20)), np.empty((12, 12)), np.empty(12)
+    trial, weights, tanh, trial_tanh = np.empty(20), np.empty(20), np.empty(20), np.empty(20)
     corners, values = np.empty((8, 3)), np.empty(8)
+    vertex, trial_vertex = np.empty((4, 3)), np.empty((4, 3))
+    used, place = np.empty(20, np.int64), np.empty(20, np.int64)
     for at in range(low, high):
         voxel = todo[at]
+        dual = first[voxel]
         duals = number[voxel]
-        rows = 3 * duals
+        row = rows[voxel]
+        size = 3 * duals
         for c in range(8):
-            values[c] = magnitudes[cubes[voxel, c]]
+            values[c] = magnitudes[cubes[row, c]]
             for axis in range(3):
-                corners[c, axis] = offsets[c, axis] + deform[cubes[voxel, c], axis]
+                corners[c, axis] = offsets[c, axis] + deform[cubes[row, c], axis]
         weights[:] = raw[voxel]
-        error = _place(
-            values, edge, start, first[voxel], duals, weights, scale, target, edges, corners, residual, jacobian
-        )
+        trial[:] = weights
+        count = _used_weights(edge, start[dual], start[dual + duals], edges, used, place)
+        error = _residuals(
+            values, edge, start, dual, duals, weights, used, count, scale, target, edges, corners, tanh, vertex,
+            residual,
+        )  # fmt: skip
         damping = 1e-4
+        stale = True
         for _ in range(_STEPS):
             if error < _TOLERANCE * _TOLERANCE:
                 break
-            for i in range(rows):
+            if stale:
+                _jacobian(values, edge, start, dual, duals, place, count, scale, edges, corners, tanh, vertex, jacobian)
+                stale = False
+            for i in range(size):
                 vector[i] = -residual[i]
                 for j in range(i + 1):
                     value = 0.0
-                    for k in range(20):
+                    for k in range(count):
                         value += jacobian[i, k] * jacobian[j, k]
                     matrix[i, j] = value
                 matrix[i, i] += damping
-            if not _cholesky_solve(matrix, vector, rows):
+            if not cholesky_solve(matrix, vector, size):
                 damping *= 10.0
                 continue
-            for k in range(20):
+            for k in range(count):
                 step = 0.0
-                for i in range(rows):
+                for i in range(size):
                     step += jacobian[i, k] * vector[i]
-                trial[k] = min(max(weights[k] + min(max(step, -1.0), 1.0), -_LIMIT), _LIMIT)
-            better = _place(
-                values, edge, start, first[voxel], duals, trial, scale, target, edges, corners,
-                trial_residual, trial_jacobian,
+                trial[used[k]] = min(max(weights[used[k]] + min(max(step, -1.0), 1.0), -_LIMIT), _LIMIT)
+            better = _residuals(
+                values, edge, start, dual, duals, trial, used, count, scale, target, edges, corners, trial_tanh,
+                trial_vertex, trial_residual,
             )  # fmt: skip
             if better < error:
                 stuck = better > 0.999 * error
                 error = better
                 weights[:] = trial
                 residual, trial_residual = trial_residual, residual
-                jacobian, trial_jacobian = trial_jacobian, jacobian
+                tanh, trial_tanh = trial_tanh, tanh
+                vertex, trial_vertex = trial_vertex, vertex
+                stale = True
                 damping = max(damping * 0.3, 1e-8)
                 if stuck:
                     break
@@ -207,12 +184,40 @@ def _fit(
         raw[voxel] = weights
         for d in range(duals):
             for axis in range(3):
-                residuals[first[voxel] + d, axis] = residual[3 * d + axis]
+                residuals[dual + d, axis] = residual[3 * d + axis]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _move(pull: Floats, pullers: Ints, low: int, high: int, deform: Floats, moved: Bools) -> None:
+    """Offset corners by the mean of their pulls, and clear those."""
+    for corner in range(low, high):
+        moved[corner] = pullers[corner] > 0
+        if moved[corner]:
+            for axis in range(3):
+                offset = deform[corner, axis] + pull[corner, axis] / pullers[corner]
+                deform[corner, axis] = min(max(offset, -_REACH), _REACH)
+                pull[corner, axis] = 0.0
+            pullers[corner] = 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _touched(rows: Ints, cubes: Ints, known: Bools, moved: Bools) -> Ints:
+    """Voxels to solve again: a corner of theirs has moved."""
+    found = np.empty(len(rows), np.int64)
+    count = 0
+    for voxel in range(len(rows)):
+        if known[voxel]:
+            for c in range(8):
+                if moved[cubes[rows[voxel], c]]:
+                    found[count] = voxel
+                    count += 1
+                    break
+    return found[:count].copy()
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _pull(
-    cubes: Ints, magnitudes: Floats, edge: NDArray[np.uint8], start: Ints, dual_voxel: Ints, raw: Floats,
+    rows: Ints, cubes: Ints, magnitudes: Floats, edge: NDArray[np.uint8], start: Ints, dual_voxel: Ints, raw: Floats,
     residuals: Floats, scale: float, edges: Ints, threshold: float, pull: Floats, pullers: Ints,
 ) -> int:  # fmt: skip
     """Smallest corner moves that would end each residual above the threshold, summed over dual vertices."""
@@ -223,13 +228,14 @@ def _pull(
             continue
         unreached += 1
         voxel = dual_voxel[d]
+        row = rows[voxel]
         share[:] = 0.0
         total = 0.0
         for i in range(start[d], start[d + 1]):
             e = edge[i]
             a, b = edges[e, 0], edges[e, 1]
-            near = magnitudes[cubes[voxel, a]] * (1.0 + scale * np.tanh(raw[voxel, a]))
-            t = near / (near + magnitudes[cubes[voxel, b]] * (1.0 + scale * np.tanh(raw[voxel, b])))
+            near = magnitudes[cubes[row, a]] * (1.0 + scale * np.tanh(raw[voxel, a]))
+            t = near / (near + magnitudes[cubes[row, b]] * (1.0 + scale * np.tanh(raw[voxel, b])))
             weight = 1.0 + scale * np.tanh(raw[voxel, 8 + e])
             total += weight
             share[a] += weight * (1.0 - t)
@@ -237,42 +243,11 @@ def _pull(
         square = (share * share).sum() / (total * total)
         for c in range(8):
             if share[c] > 0.0:
-                corner = cubes[voxel, c]
+                corner = cubes[row, c]
                 pullers[corner] += 1
                 for axis in range(3):
                     pull[corner, axis] -= residuals[d, axis] * share[c] / total / square
     return unreached
-
-
-def hermite_targets(
-    found: Topology,
-    voxels: NDArray[np.int32],
-    crossing: Ints,
-    points: Floats,
-    normals: Floats,
-    *,
-    ridge: float = 0.12**2,
-    threads: int | None = None,
-) -> Floats:
-    """Where each dual vertex should be: the point closest to all tangent planes of its crossings.
-
-    Args:
-        found: topology with ``E`` incidences and ``D`` dual vertices.
-        voxels: ``(N, 3)`` coordinates of the voxels that ``found`` refers to.
-        crossing: ``(E,)`` row in ``points`` of each incidence, -1 to leave it out.
-        points, normals: ``(H, 3)`` positions in lattice units, and unit normals, of crossings.
-        ridge: pull towards the mean crossing, against planes that hardly meet.
-    Returns:
-        ``(D, 3)`` float64 in [0, 1] relative to the voxel, NaN where no crossing is known.
-    """
-    result = np.empty((len(found.dual_voxel), 3))
-    origin = voxels[found.voxels[found.dual_voxel]].astype(np.float64)
-    run_chunks(
-        lambda span: _targets(found.dual_start, origin, crossing, points, normals, ridge, *span, result),
-        spans(len(result), _CHUNK),
-        threads,
-    )
-    return result
 
 
 def fit_weights(
@@ -299,23 +274,20 @@ def fit_weights(
         alpha ``(S, 8)`` and beta ``(S, 12)`` float64, at most 4 in magnitude; corner offsets ``(C, 3)`` in voxels, at
         most 0.45 in magnitude; what is left, ``(D, 3)`` dual vertex minus target, 0 where there is none.
     """
-    count = len(found.voxels)
-    surface = cubes[found.voxels]
-    number = np.bincount(found.dual_voxel, minlength=count)
-    first = np.zeros(count, np.int64)
-    backwards = np.arange(len(found.dual_voxel))[::-1]
-    first[found.dual_voxel[backwards]] = backwards  # the last write is the first dual vertex
-    raw = np.zeros((count, 20))
-    deform = np.zeros((len(magnitudes), 3))
-    residuals = np.zeros((len(targets), 3))
+    count, rows = len(found.voxels), found.voxels
+    first, number = np.zeros(count, np.int64), np.zeros(count, np.int64)
     known = np.ones(count, bool)
-    known[found.dual_voxel[np.isnan(targets[:, 0])]] = False
+    _voxel_duals(found.dual_voxel, targets, first, number, known)
+    raw = np.zeros((count, 20))
+    deform, pull = np.zeros((len(magnitudes), 3)), np.zeros((len(magnitudes), 3))
+    pullers, moved = np.zeros(len(magnitudes), np.int64), np.zeros(len(magnitudes), bool)
+    residuals = np.zeros((len(targets), 3))
 
     def solve(todo: Ints) -> None:
         run_chunks(
             lambda span: _fit(
-                todo, surface, deform, magnitudes, found.edge, found.dual_start, first, number, targets, weight_scale,
-                EDGES, CORNERS, *span, raw, residuals,
+                todo, rows, cubes, deform, magnitudes, found.edge, found.dual_start, first, number, targets,
+                weight_scale, EDGES, CORNERS, *span, raw, residuals,
             ),
             spans(len(todo), _CHUNK),
             threads,
@@ -323,39 +295,47 @@ def fit_weights(
 
     solve(np.flatnonzero(known))
     for _ in range(rounds):
-        pull, pullers = np.zeros_like(deform), np.zeros(len(deform), np.int64)
         unreached = _pull(
-            surface, magnitudes, found.edge, found.dual_start, found.dual_voxel, raw, residuals, weight_scale,
+            rows, cubes, magnitudes, found.edge, found.dual_start, found.dual_voxel, raw, residuals, weight_scale,
             EDGES, _UNREACHED, pull, pullers,
         )  # fmt: skip
         if unreached == 0:
             break
-        moved = pullers > 0
-        deform[moved] = np.clip(deform[moved] + pull[moved] / pullers[moved, None], -_REACH, _REACH)
-        solve(np.flatnonzero(known & moved[surface].any(axis=1)))
+        run_chunks(lambda span: _move(pull, pullers, *span, deform, moved), spans(len(deform), 1 << 16), threads)
+        solve(_touched(rows, cubes, known, moved))
     return raw[:, :8], raw[:, 8:], deform, residuals
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _voxel_duals(dual_voxel: Ints, targets: Floats, first: Ints, number: Ints, known: Bools) -> None:
+    """First dual vertex of each voxel (they lie side by side), how many, and whether all have a target."""
+    for d in range(len(dual_voxel)):
+        voxel = dual_voxel[d]
+        if number[voxel] == 0:
+            first[voxel] = d
+        number[voxel] += 1
+        if np.isnan(targets[d, 0]):
+            known[voxel] = False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _vote(quads: Ints, voxel: Ints, gains: Floats, scale: float, gamma: Floats) -> None:
+    logarithm = np.full(len(gamma), np.log(scale / 2.0 + (1.0 - scale) / 2.0))
     for _ in range(_SWEEPS):
         wrong = 0
         for q in range(len(quads)):
-            first = 1.0
-            second = 1.0
+            lead = 0.0
             for k in range(4):
-                weight = scale / (1.0 + np.exp(-gamma[voxel[quads[q, k]]])) + (1.0 - scale) / 2.0
-                if k & 1:
-                    second *= weight
-                else:
-                    first *= weight
+                weight = logarithm[voxel[quads[q, k]]]
+                lead += -weight if k & 1 else weight
             want = 1.0 if gains[q] > 0.0 else -1.0
-            if want * (np.log(first) - np.log(second)) < _MARGIN:
+            if want * lead < _MARGIN:
                 wrong += 1
                 for k in range(4):
                     at = voxel[quads[q, k]]
                     step = -want if k & 1 else want
                     gamma[at] = min(max(gamma[at] + _RATE * step, -_LIMIT), _LIMIT)
+                    logarithm[at] = np.log(scale / (1.0 + np.exp(-gamma[at])) + (1.0 - scale) / 2.0)
         if wrong == 0:
             break
 

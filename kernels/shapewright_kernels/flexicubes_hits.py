@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .arrays import Bools, Floats, Ints
 from .threads import run_chunks, spans
 
+Corners = NDArray[np.int32]
 _FACES = 4096
 """Faces of one unit of work."""
 _COINCIDENT = 1e-4
@@ -34,36 +35,40 @@ class Hits:
     """``(H,)`` in [0, 1], from the lower corner."""
     face: Ints
     """``(H,)``"""
+    start: Ints
+    """``(3 C + 1,)`` first hit of each edge."""
 
-    def parity(self, corners: int) -> Bools:
-        """``(corners, 3)``: the edge is crossed an odd number of times."""
-        count = np.bincount(self.edge, minlength=3 * corners)
-        return (count & 1).astype(bool).reshape(-1, 3)
+    def parity(self) -> Bools:
+        """``(C, 3)``: the edge is crossed an odd number of times."""
+        return (np.diff(self.start) & 1).astype(bool).reshape(-1, 3)
 
-    def walls(self, corners: int) -> Bools:
-        """``(corners, 3)``: as :meth:`parity`, but hits in one place, where two parts touch, count as one."""
+    def walls(self) -> Bools:
+        """``(C, 3)``: as :meth:`parity`, but hits in one place, where two parts touch, count as one."""
         apart = np.ones(len(self.edge), bool)
         apart[1:] = (np.diff(self.edge) > 0) | (np.diff(self.offset) > _COINCIDENT)
-        count = np.bincount(self.edge[apart], minlength=3 * corners)
+        count = np.bincount(self.edge[apart], minlength=len(self.start) - 1)
         return (count & 1).astype(bool).reshape(-1, 3)
 
-    def any(self, corners: int) -> Bools:
-        """``(corners, 3)``: the edge is crossed."""
-        result = np.zeros(3 * corners, bool)
-        result[self.edge] = True
-        return result.reshape(-1, 3)
+    def any(self) -> Bools:
+        """``(C, 3)``: the edge is crossed."""
+        return (self.start[1:] > self.start[:-1]).reshape(-1, 3)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _row(keys: Ints, key: int) -> int:
-    low, high = 0, len(keys)
+def _row(corners: Corners, planes: Ints, x: int, y: int, z: int) -> int:
+    """Row of a lattice point, or -1: bisection in its x plane."""
+    if x < 0 or x + 1 >= len(planes):
+        return -1
+    low, high = planes[x], planes[x + 1]
     while low < high:
         middle = (low + high) >> 1
-        if keys[middle] < key:
+        if corners[middle, 1] < y or (corners[middle, 1] == y and corners[middle, 2] < z):
             low = middle + 1
         else:
             high = middle
-    return low if low < len(keys) and keys[low] == key else -1
+    if low < planes[x + 1] and corners[low, 1] == y and corners[low, 2] == z:
+        return low
+    return -1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -76,9 +81,10 @@ def _right_of(p: Floats, q: Floats, u: int, v: int, x: float, y: float) -> bool:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _scan(
-    vertices: Floats, faces: Ints, keys: Ints, low: int, high: int, write: bool, edge: Ints, offset: Floats, face: Ints
-) -> int:
-    """Hits of the faces ``low..high`` with lattice edges whose lower corner is in ``keys``; returns their number."""
+    vertices: Floats, faces: Ints, corners: Corners, planes: Ints, low: int, high: int, write: bool,
+    edge: Ints, offset: Floats, face: Ints,
+) -> int:  # fmt: skip
+    """Hits of the faces ``low..high`` with lattice edges whose lower corner is given; returns their number."""
     count = 0
     for f in range(low, high):
         ids = np.sort(faces[f])
@@ -113,12 +119,11 @@ def _scan(
                     height = min(max(height, bottom), top)
                     cell = int(np.floor(height))
                     if axis == 0:
-                        key = (cell << 42) | (i << 21) | j
+                        row = _row(corners, planes, cell, i, j)
                     elif axis == 1:
-                        key = (j << 42) | (cell << 21) | i
+                        row = _row(corners, planes, j, cell, i)
                     else:
-                        key = (i << 42) | (j << 21) | cell
-                    row = _row(keys, key)
+                        row = _row(corners, planes, i, j, cell)
                     if row >= 0:
                         if write:
                             edge[count] = 3 * row + axis
@@ -143,47 +148,67 @@ def lattice_hits(
     >>> hits.edge.tolist(), hits.offset.tolist(), hits.face.tolist()
     ([2], [0.25], [0])
     """
-    packed = np.asarray(corners, np.int64)
-    keys = (packed[:, 0] << 42) | (packed[:, 1] << 21) | packed[:, 2]
+    lattice = np.ascontiguousarray(corners, np.int32)
+    planes = np.searchsorted(lattice[:, 0], np.arange(int(lattice[-1, 0]) + 2 if len(lattice) else 1)).astype(np.int64)
     points = np.ascontiguousarray(vertices, np.float64)
     none, nothing = np.empty(0, np.int64), np.empty(0)
     chunks = spans(len(faces), _FACES)
-    counts = run_chunks(lambda span: _scan(points, faces, keys, *span, False, none, nothing, none), chunks, threads)
+    counts = run_chunks(
+        lambda span: _scan(points, faces, lattice, planes, *span, False, none, nothing, none), chunks, threads
+    )
     starts = np.cumsum([0, *counts])
     edge, offset, face = np.empty(starts[-1], np.int64), np.empty(starts[-1]), np.empty(starts[-1], np.int64)
 
     def fill(c: int) -> None:
         part = slice(starts[c], starts[c + 1])
-        _scan(points, faces, keys, *chunks[c], True, edge[part], offset[part], face[part])
+        _scan(points, faces, lattice, planes, *chunks[c], True, edge[part], offset[part], face[part])
 
     run_chunks(fill, range(len(chunks)), threads)
-    order = np.lexsort((offset, edge))
-    return Hits(edge[order], offset[order], face[order])
+    start = np.zeros(3 * len(lattice) + 1, np.int64)
+    _count_edges(edge, start)
+    np.cumsum(start, out=start)
+    result = Hits(np.empty_like(edge), np.empty_like(offset), np.empty_like(face), start)
+    _gather(edge, offset, face, start[:-1].copy(), start, result.edge, result.offset, result.face)
+    return result
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count_edges(edge: Ints, start: Ints) -> None:
+    for hit in range(len(edge)):
+        start[edge[hit] + 1] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gather(
+    edge: Ints, offset: Floats, face: Ints, free: Ints, start: Ints, edges: Ints, offsets: Floats, faces: Ints
+) -> None:
+    """Stable sort by edge, then by offset: a slot of its own for each edge, insertion within it."""
+    for hit in range(len(edge)):
+        at = free[edge[hit]]
+        free[edge[hit]] = at + 1
+        while at > start[edge[hit]] and offsets[at - 1] > offset[hit]:
+            offsets[at], faces[at] = offsets[at - 1], faces[at - 1]
+            at -= 1
+        offsets[at], faces[at] = offset[hit], face[hit]
+        edges[free[edge[hit]] - 1] = edge[hit]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _nearest(
-    ends: Ints, steps: Ints, magnitudes: Floats, edge: Ints, offset: Floats, low: int, high: int, hit: Ints, edges: Ints
-) -> None:
+    ends: Ints, steps: Ints, magnitudes: Floats, start: Ints, offset: Floats, low: int, high: int, hit: Ints,
+    edges: Ints,
+) -> None:  # fmt: skip
     for i in range(low, high):
         a, b = min(ends[i, 0], ends[i, 1]), max(ends[i, 0], ends[i, 1])
         axis = 0 if steps[a, 0] == b else (1 if steps[a, 1] == b else 2)
         edges[i] = 3 * a + axis
         hit[i] = -1
         at = magnitudes[a] / (magnitudes[a] + magnitudes[b])
-        first, last = 0, len(edge)
-        while first < last:
-            middle = (first + last) >> 1
-            if edge[middle] < edges[i]:
-                first = middle + 1
-            else:
-                last = middle
         best = np.inf
-        while first < len(edge) and edge[first] == edges[i]:
-            if abs(offset[first] - at) < best:
-                best = abs(offset[first] - at)
-                hit[i] = first
-            first += 1
+        for candidate in range(start[edges[i]], start[edges[i] + 1]):
+            if abs(offset[candidate] - at) < best:
+                best = abs(offset[candidate] - at)
+                hit[i] = candidate
 
 
 def nearest_hits(
@@ -199,7 +224,7 @@ def nearest_hits(
     """
     hit, edges = np.empty(len(ends), np.int64), np.empty(len(ends), np.int64)
     run_chunks(
-        lambda span: _nearest(ends, steps, magnitudes, hits.edge, hits.offset, *span, hit, edges),
+        lambda span: _nearest(ends, steps, magnitudes, hits.start, hits.offset, *span, hit, edges),
         spans(len(ends), 1 << 16),
         threads,
     )

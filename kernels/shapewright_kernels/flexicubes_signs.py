@@ -14,7 +14,7 @@ from numba import njit
 from .arrays import Bools, Ints
 from .flexicubes_tables import EDGES
 
-_AXIS = np.array([0, 2, 0, 2, 0, 2, 0, 2, 1, 1, 1, 1], dtype=np.int64)
+AXES = np.array([0, 2, 0, 2, 0, 2, 0, 2, 1, 1, 1, 1], dtype=np.int64)
 """Axis of each edge of :data:`~.flexicubes_tables.EDGES`."""
 _LOST = 3
 """A lost wall is a hole; an unexplained sign change mostly makes no face, since not all voxels around it exist."""
@@ -98,7 +98,7 @@ def _harm(steps: Ints, walls: Bools, inside: Bools) -> int:
 def corner_steps(cubes: Ints, corners: int) -> Ints:
     """``(corners, 3)`` corner one step up each axis, -1 where no voxel has that edge; ids ascend lexicographically."""
     result = np.full((corners, 3), -1, np.int64)
-    _steps(cubes, EDGES, _AXIS, result)
+    _steps(cubes, EDGES, AXES, result)
     return result
 
 

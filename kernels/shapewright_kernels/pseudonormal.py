@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
+from .threads import run_chunks, spans
 from .topology import edge_topology, merge_vertices
 from .triangles import face_normals
 
+_CHUNK = 1 << 14
 FEATURE = 1e-9
 """A closest point whose barycentric coordinate is below this lies on the opposite edge (two of them: on the corner)."""
 
@@ -68,23 +71,53 @@ def pseudonormals(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: 
 
 def nearest_feature_normals(closest: Floats, face_ids: Ints, normals: Pseudonormals) -> Floats:
     """Pseudonormals ``(N, 3)`` of the features on which the closest points ``(N, 3)`` on faces ``(N,)`` lie."""
-    a, b, c = (normals.corners[face_ids, corner] for corner in range(3))
-    ab, ac, offset = b - a, c - a, closest - a
-    n = np.cross(ab, ac)
-    square = (n * n).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight_c = (np.cross(ab, offset) * n).sum(axis=1) / square
-        weight_b = (np.cross(offset, ac) * n).sum(axis=1) / square
-    weights = np.stack([1 - weight_b - weight_c, weight_b, weight_c], axis=1)
-    off = weights < FEATURE  # all False for NaN: a face without area keeps its zero normal
-    result = normals.faces[face_ids].copy()
-    for corner in range(3):
-        edge = off[:, (corner + 2) % 3]
-        result[edge] = normals.edges[face_ids[edge], corner]
-    for corner in range(3):
-        alone = off[:, (corner + 1) % 3] & off[:, (corner + 2) % 3]
-        result[alone] = normals.vertices[face_ids[alone], corner]
+    result = np.empty((len(closest), 3))
+    ids, points = np.ascontiguousarray(face_ids, np.int64), np.ascontiguousarray(closest, np.float64)
+    run_chunks(
+        lambda span: _nearest_features(
+            points, ids, normals.corners, normals.faces, normals.edges, normals.vertices, *span, result
+        ),
+        spans(len(result), _CHUNK),
+    )
     return result
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _nearest_features(
+    closest: Floats, face_ids: Ints, corners: Floats, faces: Floats, edges: Floats, vertices: Floats,
+    low: int, high: int, result: Floats,
+) -> None:  # fmt: skip
+    ab, ac, offset, n = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    weights = np.empty(3)
+    for row in range(low, high):
+        face = face_ids[row]
+        for axis in range(3):
+            origin = corners[face, 0, axis]
+            ab[axis], ac[axis] = corners[face, 1, axis] - origin, corners[face, 2, axis] - origin
+            offset[axis] = closest[row, axis] - origin
+        n[0] = ab[1] * ac[2] - ab[2] * ac[1]
+        n[1] = ab[2] * ac[0] - ab[0] * ac[2]
+        n[2] = ab[0] * ac[1] - ab[1] * ac[0]
+        square = n[0] * n[0] + n[1] * n[1] + n[2] * n[2]
+        weights[2] = (
+            (ab[1] * offset[2] - ab[2] * offset[1]) * n[0]
+            + (ab[2] * offset[0] - ab[0] * offset[2]) * n[1]
+            + (ab[0] * offset[1] - ab[1] * offset[0]) * n[2]
+        ) / square
+        weights[1] = (
+            (offset[1] * ac[2] - offset[2] * ac[1]) * n[0]
+            + (offset[2] * ac[0] - offset[0] * ac[2]) * n[1]
+            + (offset[0] * ac[1] - offset[1] * ac[0]) * n[2]
+        ) / square
+        weights[0] = 1 - weights[1] - weights[2]
+        result[row] = faces[face]
+        # False for NaN: a face without area keeps its zero normal
+        for corner in range(3):
+            if weights[(corner + 2) % 3] < FEATURE:
+                result[row] = edges[face, corner]
+        for corner in range(3):
+            if weights[(corner + 1) % 3] < FEATURE and weights[(corner + 2) % 3] < FEATURE:
+                result[row] = vertices[face, corner]
 
 
 def pseudonormal_signs(points: Floats, closest: Floats, face_ids: Ints, normals: Pseudonormals) -> Floats:

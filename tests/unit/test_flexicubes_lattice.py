@@ -9,6 +9,9 @@ from shapewright_kernels.flexicubes_hits import lattice_hits
 from shapewright_kernels.flexicubes_sheets import oriented_sheets
 from shapewright_kernels.flexicubes_signs import consistent_signs, contradictions, corner_steps
 from shapewright_kernels.flexicubes_tables import CORNERS
+from shapewright_kernels.flexicubes_targets import single_face
+from shapewright_kernels.flexicubes_topology import topology
+from shapewright_kernels.flexicubes_trim import real_voxels
 from shapewright_kernels.flexicubes_voxels import complete_voxels, mixed_voxels, voxel_corners
 from shapewright_kernels.pseudonormal import pseudonormal_signs
 from shapewright_kernels.voxelise import surface_voxels
@@ -72,7 +75,7 @@ def test_crossings_of_a_closed_mesh_are_where_its_inside_changes(shift: float) -
     """Shift 0 puts lattice points onto symmetric edges of the mesh; parity must still close up."""
     vertices, faces, corners, cubes = sphere_lattice(5.3, shift)
     hits = lattice_hits(vertices, faces, corners)
-    odd = hits.parity(len(corners))
+    odd = hits.parity()
     index = ClosestPointIndex(vertices, faces)
     _, nearest, closest = index.query(corners.astype(float))
     sheets = oriented_sheets(vertices, faces)
@@ -92,7 +95,7 @@ def test_overlapping_parts_get_signs_that_follow_every_wall() -> None:
     )
     faces = np.concatenate([first.faces, second.faces + len(first.vertices)])
     corners, cubes = voxel_corners(surface_voxels(vertices, faces, 0.0, 1.0, 16), (16, 16, 16))
-    odd = lattice_hits(vertices, faces, corners).parity(len(corners))
+    odd = lattice_hits(vertices, faces, corners).parity()
     steps = corner_steps(cubes, len(corners))
     _, nearest, closest = ClosestPointIndex(vertices, faces).query(corners.astype(float))
     normals = oriented_sheets(vertices, faces).normals
@@ -125,3 +128,42 @@ def test_doubled_faces_count_once() -> None:
     sheets = oriented_sheets([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], faces)
     assert len(sheets.faces) == 2
     assert len(sheets.border) == 4
+
+
+def test_hits_are_sorted_and_their_starts_belong_to_their_edges() -> None:
+    generator = np.random.default_rng(7)
+    vertices = generator.uniform(0.5, 8.5, (60, 3))
+    faces = generator.integers(0, 60, (200, 3))
+    corners = np.argwhere(generator.random((10, 10, 10)) < 0.7).astype(np.int32)
+    one, two = (lattice_hits(vertices, faces, corners, threads=threads) for threads in (1, 3))
+    order = np.lexsort((one.offset, one.edge))
+    assert np.array_equal(order, np.arange(len(order)))
+    assert np.array_equal(one.start, np.searchsorted(one.edge, np.arange(3 * len(corners) + 1)))
+    counts = np.bincount(one.edge, minlength=3 * len(corners)).reshape(-1, 3)
+    assert counts.max() > 2
+    assert np.array_equal(one.parity(), counts % 2 == 1)
+    assert np.array_equal(one.any(), counts > 0)
+    for name in ("edge", "offset", "face", "start"):
+        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+
+
+def test_real_voxels_are_those_of_the_crossed_quads() -> None:
+    generator = np.random.default_rng(8)
+    voxels = random_voxels(9, 500)
+    corners, cubes = voxel_corners(voxels, SHAPE)
+    inside = generator.random(len(corners)) < 0.4
+    crossed = generator.random((len(corners), 3)) < 0.2
+    steps = corner_steps(cubes, len(corners))
+    found = topology(cubes, voxels, inside, ~inside)
+    low, high = found.quad_ends.min(axis=1), found.quad_ends.max(axis=1)
+    kept = crossed[low, (steps[low] == high[:, None]).argmax(axis=1)]
+    expected = np.zeros(len(voxels), bool)
+    expected[found.voxels[found.dual_voxel[found.quads[kept]]]] = True
+    assert 0 < expected.sum() < len(voxels)
+    assert np.array_equal(real_voxels(cubes, inside, crossed), expected)
+
+
+def test_single_face_needs_hits_alone_and_one_face() -> None:
+    start, face = np.array([0, 3, 5, 7, 8, 8]), np.array([4, 4, 9])
+    crossing = np.array([0, 1, 0, 1, 2, 0, -1, 3])
+    assert single_face(start, crossing, face).tolist() == [True, False, False, False, False]

@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from shapewright_kernels.arrays import Bools, Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
-from shapewright_kernels.flexicubes_fit import fit_weights, hermite_targets, split_weights
+from shapewright_kernels.flexicubes_fit import fit_weights, split_weights
 from shapewright_kernels.flexicubes_hits import Hits, nearest_hits
 from shapewright_kernels.flexicubes_sheets import Sheets
+from shapewright_kernels.flexicubes_targets import hermite_targets, single_face
 from shapewright_kernels.flexicubes_topology import Topology, topology
+
+from .state import ALPHA, BETA, DEFORM, GAMMA
 
 _FAR = 1.0
 """A sign change without a crossing nearby takes the closest surface point up to this many cells away."""
@@ -24,49 +27,52 @@ _BENT = 0.01
 """Distance in cells between the middles of its diagonals below which a quad counts as flat."""
 
 
-def fitted_weights(
+def fit_features(
+    feats: NDArray[np.float32],
     voxels: NDArray[np.int32],
     cubes: Ints,
+    corners: NDArray[np.int32],
     magnitudes: Floats,
     inside: Bools,
     steps: Ints,
     hits: Hits,
     sheets: Sheets,
     index: ClosestPointIndex,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Raw deformation ``(N, 24)``, alpha ``(N, 8)``, beta ``(N, 12)``, gamma ``(N,)`` that put dual vertices on the
-    creases and corners of the mesh.
+) -> None:
+    """Write the raw deformation and weights that put dual vertices on the creases and corners of the mesh.
 
     Args:
+        feats: ``(N, 53)``, columns of :mod:`.state`; neutral (zero) weights on entry.
         voxels: ``(N, 3)`` active voxels, lexicographic. cubes: ``(N, 8)`` rows of the ``C`` corners.
-        magnitudes, inside: ``(C,)`` unsigned distances in cells, and sides.
+        corners: ``(C, 3)``. magnitudes, inside: ``(C,)`` unsigned distances in cells, and sides.
         steps, hits: of the same corners.
         sheets, index: the mesh in cells.
     """
     found = topology(cubes, voxels, inside, ~inside)
-    deform, alpha, beta, gamma = (np.zeros((len(voxels), width)) for width in (24, 8, 12, 1))
-    gamma = gamma[:, 0]
     if len(found.voxels) == 0:
-        return deform, alpha, beta, gamma
-    crossing, edges, points, normals = _crossings(found.ends, magnitudes, cubes, voxels, steps, hits, sheets, index)
+        return
+    crossing, edges, points, normals = _crossings(found.ends, magnitudes, corners, steps, hits, sheets, index)
     targets = hermite_targets(found, voxels, crossing, points, normals)
     origin = voxels[found.voxels[found.dual_voxel]]
-    _settle(targets, origin, index)
+    flat = single_face(found.dual_start, crossing, hits.face)
+    _settle(targets, origin, flat, index)
     _snap_to_border(targets, origin, _rim(found, edges, steps), sheets)
-    alpha[found.voxels], beta[found.voxels], moved, residuals = fit_weights(found, cubes, magnitudes, targets)
-    deform = np.arctanh(2 * moved)[cubes].reshape(-1, 24)
-    gamma[found.voxels] = _diagonals(found, targets + residuals + origin, index)
-    return deform, alpha, beta, gamma
+    del crossing, edges, points, normals, flat
+    alpha, beta, moved, residuals = fit_weights(found, cubes, magnitudes, targets)
+    gamma = _diagonals(found, targets + residuals + origin, index)
+    feats[found.voxels, ALPHA], feats[found.voxels, BETA], feats[found.voxels, GAMMA] = alpha, beta, gamma
+    feats[:, DEFORM] = np.arctanh(2 * moved).astype(np.float32)[cubes].reshape(-1, 24)
 
 
-def _settle(targets: Floats, origin: NDArray[np.int32], index: ClosestPointIndex) -> None:
-    """Move targets towards the surface, in place, where that keeps them in their voxels.
+def _settle(targets: Floats, origin: NDArray[np.int32], flat: Bools, index: ClosestPointIndex) -> None:
+    """Move targets towards the surface, in place, where that keeps them in their voxels. Those of one ``flat`` face are
+    means of its points and lie on it.
 
     A point that misses the surface by much is an artefact of nearly parallel planes and goes onto it. One that misses
     it by little stands outside a curved surface; its flat faces are best when it keeps two thirds of that height (for a
     paraboloid the mean sag of a face is two thirds of the height at which the tangent planes around a vertex meet).
     """
-    known = np.flatnonzero(~np.isnan(targets[:, 0]))
+    known = np.flatnonzero(~np.isnan(targets[:, 0]) & ~flat)
     off, _, onto = index.query(targets[known] + origin[known])
     onto -= origin[known]
     curved = off <= _BULGE
@@ -117,8 +123,7 @@ def _diagonals(found: Topology, vertices: Floats, index: ClosestPointIndex) -> F
 def _crossings(
     ends: Ints,
     magnitudes: Floats,
-    cubes: Ints,
-    voxels: NDArray[np.int32],
+    corners: NDArray[np.int32],
     steps: Ints,
     hits: Hits,
     sheets: Sheets,
@@ -126,19 +131,15 @@ def _crossings(
 ) -> tuple[Ints, Ints, Floats, Floats]:
     """Row of each incidence in a list of surface points with normals: exact hits, then projections where none is; the
     number of each incidence's lattice edge; the list."""
-    corners = np.zeros((len(magnitudes), 3))
-    offsets = np.array([[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)])
-    for c in range(8):
-        corners[cubes[:, c]] = voxels + offsets[c]
     crossing, edges = nearest_hits(hits, ends, steps, magnitudes)
-    points = corners[hits.edge // 3]
+    points = corners[hits.edge // 3].astype(np.float64)
     points[np.arange(len(points)), hits.edge % 3] += hits.offset
     normals = sheets.normals.faces[hits.face]
 
     missing = crossing < 0
     bare, at = np.unique(edges[missing], return_inverse=True)
     low, axis = bare // 3, bare % 3
-    zero = corners[low]
+    zero = corners[low].astype(np.float64)
     zero[np.arange(len(bare)), axis] += magnitudes[low] / (magnitudes[low] + magnitudes[steps[low, axis]])
     distances, faces, closest = index.query(zero)
     crossing[missing] = np.where(distances[at] <= _FAR, len(points) + at, -1)

@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from shapewright import Frame, Mesh, Representation, SparseTensor
 from shapewright.errors import ConfigError, MeshError, StateError
-from shapewright_kernels.arrays import Bools, Floats, Ints
+from shapewright_kernels.arrays import Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
-from shapewright_kernels.flexicubes_hits import Hits, lattice_hits
+from shapewright_kernels.flexicubes_hits import lattice_hits
 from shapewright_kernels.flexicubes_sheets import Sheets, oriented_sheets
 from shapewright_kernels.flexicubes_signs import consistent_signs, corner_steps
-from shapewright_kernels.flexicubes_topology import topology
+from shapewright_kernels.flexicubes_trim import real_voxels
 from shapewright_kernels.flexicubes_voxels import voxel_corners
 from shapewright_kernels.pseudonormal import pseudonormal_signs
 from shapewright_kernels.voxelise import surface_voxels
 from shapewright_kernels.winding import winding_numbers
 
-from .hermite import fitted_weights
-from .state import ALPHA, BETA, CHANNELS, DEFORM, GAMMA, SDF, SparseFlexState
+from .hermite import fit_features
+from .state import CHANNELS, SDF, SparseFlexState
 
 SIGNS = ("auto", "pseudonormal", "winding", "shell")
 _SHIFT = (0.0931, 0.1477, 0.0573)
@@ -139,15 +139,14 @@ class SparseFlex(Representation[Config, SparseFlexState]):
         else:
             inside = pseudonormal_signs(points, closest, nearest, sheets.normals) < 0
             if self.config.sign == "auto":
-                inside = consistent_signs(steps, hits.parity(len(corners)), hits.walls(len(corners)), inside)
+                inside = consistent_signs(steps, hits.parity(), hits.walls(), inside)
         if self.config.trim:
-            real = _real_voxels(cubes, voxels, inside, steps, hits)
+            real = real_voxels(cubes, inside, hits.any())
             voxels, cubes = voxels[real], cubes[real]
         magnitudes = np.maximum(distances, _NEAREST)
         feats = _encode(np.where(inside, -magnitudes, magnitudes), cubes)
         if self.config.fit == "B":
-            raw = fitted_weights(voxels, cubes, magnitudes, inside, steps, hits, sheets, index)
-            feats[:, DEFORM], feats[:, ALPHA], feats[:, BETA], feats[:, GAMMA] = raw
+            fit_features(feats, voxels, cubes, corners, magnitudes, inside, steps, hits, sheets, index)
         return voxels, feats
 
 
@@ -190,14 +189,3 @@ def _encode(signed: Floats, cubes: Ints) -> NDArray[np.float32]:
     feats = np.zeros((len(cubes), CHANNELS), np.float32)
     feats[:, SDF] = ((signed + 1) / 4)[cubes]
     return feats
-
-
-def _real_voxels(cubes: Ints, voxels: NDArray[np.int32], inside: Bools, steps: Ints, hits: Hits) -> Bools:
-    """Voxels that take part in at least one face around an edge that the mesh crosses."""
-    found = topology(cubes, voxels, inside, ~inside)
-    low, high = found.quad_ends.min(axis=1), found.quad_ends.max(axis=1)
-    axis = (steps[low] == high[:, None]).argmax(axis=1)
-    crossed = hits.any(len(inside))[low, axis]
-    real = np.zeros(len(cubes), bool)
-    real[found.voxels[found.dual_voxel[found.quads[crossed]]]] = True
-    return real
