@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from shapewright.interfaces import Representation
 from shapewright.states import GridField, Mesh
-from shapewright_kernels.closest_point import ClosestPointIndex
+from shapewright_kernels.lattice_distances import LatticeDistances
 from shapewright_kernels.narrow_band import narrow_band
 
 from .config import Config
@@ -26,7 +26,8 @@ BAND_BYTES = 56
 
 
 class GridSdf(Representation[Config, GridField]):
-    """Exact distance at all ``(resolution + 1) ** 3`` lattice points, equal to ``representation/sdf`` in its band.
+    """Exact distance at all ``(resolution + 1) ** 3`` lattice points, equal to ``representation/sdf`` in its band to
+    the last bit (elsewhere exact to rounding, 1e-13 of the box, before it is stored as float32).
 
     The conventional dense baseline: time and memory follow the cube of the resolution.
     """
@@ -50,7 +51,7 @@ class GridSdf(Representation[Config, GridField]):
         side = self.config.resolution + 1
         near = narrow_band(field.vertices, field.faces, field.lattice, self.config.reach)
         near_windings = field.windings(near.coords, near.distances)
-        index = ClosestPointIndex(field.vertices, field.faces)
+        exact = LatticeDistances(field.vertices, field.faces, field.lattice)
         values = np.empty((side, side, side), np.float32)
         gradients = np.empty((side, side, side, 3), np.float32) if self.config.gradients else None
         bounds = np.searchsorted(near.coords[:, 0], np.arange(0, side + PLANES, PLANES))
@@ -59,14 +60,14 @@ class GridSdf(Representation[Config, GridField]):
             coords = _lattice_coords(x, planes, side)
             band = slice(bounds[piece], bounds[piece + 1])
             rows = _rows(near.coords[band], x, side)
-            distances, windings = np.empty(len(coords)), np.empty(len(coords))
+            distances, windings = np.full(len(coords), np.inf), np.empty(len(coords))
             faces = np.empty(len(coords), np.int32)
-            far = np.ones(len(coords), bool)
-            far[rows] = False
             # the band is computed as a whole, as the sparse representation does, so that both agree to the last bit
             distances[rows], faces[rows] = near.distances[band], near.faces[band]
+            far = np.isinf(distances)
+            box = (planes, side, side)
+            exact.fill(x, distances.reshape(box), faces.reshape(box))
             windings[rows] = near_windings[band]
-            distances[far], faces[far], _ = index.query(field.lattice.points(coords[far]))
             windings[far] = field.windings(coords[far], distances[far])
             values[x : x + planes] = field.values(distances, windings).reshape(planes, side, side)
             if gradients is not None:
