@@ -1,4 +1,4 @@
-"""Extractors of level sets from dense grids and sparse lattice points."""
+"""Extractors of level sets from dense grids, sparse lattice points and functions."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from shapewright.plugin import Capabilities, ComponentSpec, Verb, hookimpl
 @hookimpl
 def register_components() -> Iterable[ComponentSpec]:
     """Marching cubes and dual contouring."""
-    verbs = {"extract": Verb({"state": "sdf.grid|sdf.sparse"}, {"mesh": "mesh"})}
+    verbs = {"extract": Verb({"state": "sdf.grid|sdf.sparse|sdf.function"}, {"mesh": "mesh"})}
     return [
         ComponentSpec(
             kind="extractor",

@@ -1,4 +1,4 @@
-"""What the extractors need of a field on lattice points, dense or sparse."""
+"""What the extractors need of a field on lattice points: dense, sparse, or sampled from a function."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from shapewright.errors import StateError
-from shapewright.states import Frame, GridField, SparseField
+from shapewright.states import Frame, FunctionField, GridField, SparseField
 from torch import Tensor
+
+from .refinement import FunctionOptions, refine
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,21 @@ class LatticeField:
         return vertices * vertices.new_tensor(self.spacing) + vertices.new_tensor(self.frame.lower)
 
 
-def lattice_field(state: GridField | SparseField, level: float | None, component: str) -> LatticeField:
-    """View of ``state``; ``level=None`` takes the field's own.
+def lattice_field(
+    state: GridField | SparseField | FunctionField, level: float | None, options: FunctionOptions, component: str
+) -> LatticeField:
+    """View of ``state``, or samples near its surface if it is a function; ``level=None`` takes the field's own.
 
     Raises:
         StateError: a batch of several samples, or lattice points outside the lattice.
     """
+    if isinstance(state, FunctionField):
+        level = 0.0 if level is None else level
+        found = refine(
+            state.query, state.frame, options.coarse, options.resolution, level=level, lipschitz=options.lipschitz
+        )
+        x, y, z = (size / options.resolution for size in state.frame.extent)
+        return LatticeField(found.values, found.coords, None, level, state.frame, (x, y, z))
     level = state.level if level is None else level
     if isinstance(state, GridField):
         return LatticeField(_float(state.values), None, state.gradients, level, state.frame, state.spacing)
@@ -51,11 +62,13 @@ def lattice_field(state: GridField | SparseField, level: float | None, component
             f"{component} extracts one sample but the field holds {sparse.batch_size}; call it for each of `unbind()`"
         )
     coords = sparse.coords[:, 1:].numpy(force=True)
-    if len(coords) and (coords.min() < 0 or coords.max() > sparse.resolution):
-        raise StateError(
-            f"{component}: lattice points of a field of resolution {sparse.resolution} lie in 0..{sparse.resolution}, "
-            f"not {coords.min()}..{coords.max()}"
-        )
+    if len(coords):
+        least, most = (int(bound) for bound in sparse.coords.aminmax())  # batch indices are 0
+        if least < 0 or most > sparse.resolution:
+            raise StateError(
+                f"{component}: lattice points of a field of resolution {sparse.resolution} lie in "
+                f"0..{sparse.resolution}, not {least}..{most}"
+            )
     return LatticeField(_float(sparse.feats[:, 0]), coords, state.gradients, level, state.frame, state.spacing)
 
 

@@ -6,34 +6,48 @@ from dataclasses import dataclass
 
 import torch
 from shapewright.interfaces import Extractor
-from shapewright.states import GridField, Mesh, SparseField
-from shapewright_kernels.marching_cubes import grid_edge_mesh, sparse_edge_mesh
+from shapewright.states import FunctionField, GridField, Mesh, SparseField
+from shapewright_kernels.marching_cubes import (
+    grid_edge_mesh,
+    marching_cubes,
+    marching_cubes_sparse,
+    sparse_edge_mesh,
+)
 
 from .lattice_field import lattice_field
+from .refinement import FunctionOptions
 
 
 @dataclass(frozen=True)
-class Config:
-    """``level``: where the surface is; ``None`` takes the field's own level."""
+class Config(FunctionOptions):
+    """``level``: where the surface is; ``None`` takes the field's own level. The rest is for functions."""
 
     level: float | None = None
 
 
-class MarchingCubes(Extractor[Config, GridField | SparseField]):
+class MarchingCubes(Extractor[Config, GridField | SparseField | FunctionField]):
     """Triangles through the crossing edges of a lattice, by linear interpolation along each edge.
 
     The surface is a 2-manifold, closed wherever all cells around it are active; a missing cell (or a value that is not
     finite) is a hole. A value exactly at the level counts as outside. Vertices are differentiable in the values; which
-    edges they lie on is not.
+    edges they lie on is not. A function is sampled near its surface (:func:`.refinement.refine`), without gradients.
 
     Source: Lorensen and Cline 1987, with a case table that treats shared faces alike from both sides.
     """
 
     Config = Config
 
-    def extract(self, state: GridField | SparseField) -> Mesh:
+    def extract(self, state: GridField | SparseField | FunctionField) -> Mesh:
         """The level set in the units of ``state.frame``; no faces where the field does not change sign."""
-        field = lattice_field(state, self.config.level, "extractor/marching-cubes")
+        field = lattice_field(state, self.config.level, self.config, "extractor/marching-cubes")
+        if not (field.values.requires_grad and torch.is_grad_enabled()):
+            found = (
+                marching_cubes(field.array, field.level)
+                if field.coords is None
+                else marching_cubes_sparse(field.coords, field.array, field.level)
+            )
+            corners, faces = (torch.from_numpy(part).to(field.values.device) for part in found)
+            return Mesh(field.in_frame(corners), faces, field.frame)
         if field.coords is None:
             edges = grid_edge_mesh(field.array, field.level)
         else:
