@@ -25,7 +25,7 @@ bench: $(READY)
 # ARGS=--quick for a minute's look, which leaves the document alone; NOTE='...' for what its reader should know.
 bench-kernels: $(PEERS)
 	$(BIN)/python benchmarks/kernels.py $(if $(DATA),--data '$(DATA)') $(if $(NOTE),--note '$(NOTE)') --json '$(ROWS)' $(ARGS)
-	$(if $(findstring --quick,$(ARGS)),,$(BIN)/python benchmarks/report.py '$(ROWS)')
+	$(if $(findstring --quick,$(ARGS)),,$(BIN)/python benchmarks/report.py '$(ROWS)' --measure-warmup)
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

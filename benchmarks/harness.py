@@ -66,9 +66,13 @@ class Effort:
     budget: float
     """Seconds for all rounds of a case; once they are spent only ``least`` rounds are completed."""
 
+    def slow(self, seconds: float) -> bool:
+        """Whether a call takes so long that one round of it is enough, and its first call good for its peak."""
+        return seconds > self.budget / 3
+
 
 QUICK = Effort(repeats=3, least=2, budget=1.5)
-FULL = Effort(repeats=9, least=3, budget=45.0)
+FULL = Effort(repeats=7, least=3, budget=8.0)
 
 
 @dataclass
@@ -109,13 +113,23 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
     return (output.output, output.seconds, cpu) if isinstance(output, Scaled) else (output, wall, cpu)
 
 
+def _first_call(record: _Record) -> Any:
+    _release()
+    with PeakMemory() as peak:
+        start = perf_counter()
+        output, _, _ = _timed(record.side.call)
+        record.first = perf_counter() - start
+    record.peak = peak.bytes
+    return output
+
+
 def _first_calls(case: Case, records: list[_Record]) -> int | None:
     """Warm every side up, compare the outputs with ours, drop peers that raise; the units of our output."""
-    reference, records[0].first, _ = _timed(case.ours)
+    reference = _first_call(records[0])
     count = None if case.units is None else case.units(reference)
     for record in records[1:]:
         try:
-            output, record.first, _ = _timed(record.side.call)
+            output = _first_call(record)
         except Exception as error:  # a peer may fail in any way: that is a note, not the end of the run
             note(f"  {case.operation}, {case.mesh}, {case.resolution}: {record.side.name} failed: {error}")
             record.first = -1.0
@@ -138,18 +152,19 @@ def measure(case: Case, effort: Effort) -> dict[str, Any]:
     records = [_Record(Side("shapewright", case.ours)), *(_Record(side) for side in case.peers)]
     count = _first_calls(case, records)
     for record in records:
-        _release()
-        with PeakMemory() as peak:
-            output = record.side.call()
-        record.peak = peak.bytes
-        del output
+        if record is records[0] or not effort.slow(record.first):
+            _release()
+            with PeakMemory() as peak:
+                output = record.side.call()
+            record.peak = peak.bytes
+            del output
     started = perf_counter()
     for turn in range(effort.repeats):
         if turn >= effort.least and perf_counter() - started > effort.budget:
             break
         for record in records:
-            if record.wall and record.wall[0] > effort.budget / 2:
-                continue  # once is enough for what takes that long
+            if record.wall and record is not records[0] and effort.slow(record.first):
+                continue
             output, wall, cpu = _timed(record.side.call)
             record.wall.append(wall)
             record.cpu.append(cpu)

@@ -72,7 +72,7 @@ def narrow_band_cases(request: Request) -> Iterator[Case]:
         for resolution in request.resolutions:
             grid = lattice(resolution)
             near, signed = signed_band(shape, grid, BAND)
-            part = Part(len(near.coords), 20_000 if request.quick else 200_000)
+            part = Part(len(near.coords), 20_000 if request.quick else 100_000)
             points = grid.points(near.coords[part.rows])
             count, expected = len(near.coords), signed[part.rows]
             del near, signed

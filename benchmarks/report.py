@@ -1,6 +1,6 @@
 """Tables and plots of docs/performance.md from the rows of kernels.py.
 
-    python benchmarks/report.py [FILE] [--document docs/performance.md] [--check]
+    python benchmarks/report.py [ROWS] [--document docs/performance.md] [--measure-warmup] [--check]
 
 Rewrites what stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the text around it is written by hand.
 """
@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -35,8 +38,8 @@ FIT_FROM = 256
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; every column but the first two is aligned to the right."""
-    rule = ["---", "---", *["--:"] * (len(head) - 2)]
+    """A Markdown table; every column but the first is aligned to the right."""
+    rule = ["---", *["--:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
@@ -173,30 +176,46 @@ def exponents(rows: Sequence[Row]) -> str:
 
 
 def run(rows: Sequence[Row]) -> str:
-    """Date, machine, command, versions, load."""
-    made = rows[0]["run"]
-    loads = [row["load_average"] for row in rows if row["load_average"] is not None]
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    lines = [
-        f"- {made['date']}, {made['machine']}, {made['system']}; `{made['command']}`",
-        f"- load average {min(loads):.1f} to {max(loads):.1f}" if loads else "",
-        f"- {versions}",
-    ]
-    if made["note"]:
-        lines.insert(0, f"- **{made['note']}**")
-    return "\n".join(line for line in lines if line)
-
-
-def first_calls(rows: Sequence[Row]) -> str:
-    """First call of each operation in a process beside the median of later ones, on the first mesh."""
-    seen: dict[str, Row] = {}
+    """Date, machine, command, load and note of every run that made rows; versions of the last."""
+    runs: dict[str, list[Row]] = {}
     for row in rows:
-        seen.setdefault(row["operation"], row)
+        runs.setdefault(json.dumps(row["run"], sort_keys=True), []).append(row)
+    lines = []
+    for part in runs.values():
+        made = part[0]["run"]
+        loads = [row["load_average"] for row in part if row["load_average"] is not None]
+        load = f"; load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+        lines.append(f"- {made['date']}, {made['machine']}, {made['system']}; `{made['command']}`{load}")
+        if made["note"]:
+            lines.append(f"  **{made['note'][:1].upper()}{made['note'][1:]}.**")
+    versions = rows[-1]["run"]["versions"]
+    lines.append("- " + ", ".join(f"{name} {number}" for name, number in versions.items()))
+    return "\n".join(lines)
+
+
+def measured_warmup() -> dict[str, list[Row]]:
+    """``shapewright warmup`` with an empty cache of compiled code (``cold``), then in a new process with that cache."""
+    found: dict[str, list[Row]] = {}
+    words = [sys.executable, "-m", "shapewright", "warmup", "--json"]
+    with tempfile.TemporaryDirectory() as cache:
+        for state in ("cold", "cached"):
+            done = subprocess.run(words, env={**os.environ, "NUMBA_CACHE_DIR": cache}, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"shapewright warmup failed: {done.stderr}")
+            found[state] = json.loads(done.stdout)
+    return found
+
+
+def warmup(found: Mapping[str, Sequence[Row]]) -> str:
+    """Seconds of every component: nothing compiled, compiled before but a new process, again in that process."""
     lines = [
-        [name, f"{row['mesh']}, {row['resolution'] or '-'}", seconds(row["first_call_s"]), seconds(row["ours_s"])]
-        for name, row in seen.items()
+        [cold["component"], *(seconds(value) for value in (cold["first"], cached["first"], cached["again"]))]
+        for cold, cached in zip(found["cold"], found["cached"], strict=True)
     ]
-    return table(["operation", "mesh, resolution", "first call", "later"], lines)
+    columns = ([row["first"] for row in found["cold"]], [row["first"] for row in found["cached"]])
+    again = [row["again"] for row in found["cached"]]
+    lines.append(["**all**", *(seconds(sum(column)) for column in (*columns, again))])
+    return table(["component", "nothing compiled", "new process, cached", "same process"], lines)
 
 
 def tolerances(rows: Sequence[Row]) -> str:
@@ -209,14 +228,13 @@ SECTIONS: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "run": run,
     "goals": goals,
     "exponents": exponents,
-    "first calls": first_calls,
     "tolerances": tolerances,
     "figures": figures,
 }
 
 
-def filled(document: str, rows: Sequence[Row]) -> str:
-    """The document with every generated part made anew.
+def filled(document: str, rows: Sequence[Row], warm: Mapping[str, Sequence[Row]] | None = None) -> str:
+    """The document with every generated part made anew; without ``warm`` that of the warm-up stays.
 
     Raises:
         ValueError: a part has a name that no table has.
@@ -224,11 +242,13 @@ def filled(document: str, rows: Sequence[Row]) -> str:
 
     def replacement(match: re.Match[str]) -> str:
         name = match.group(1)
+        if name == "warm-up":
+            return match.group() if warm is None else f"<!-- generated: {name} -->\n\n{warmup(warm)}\n\n<!-- end -->"
         if name not in SECTIONS:
             raise ValueError(f"no table is named {name!r}; there are {', '.join(SECTIONS)}")
         return f"<!-- generated: {name} -->\n\n{SECTIONS[name](rows)}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- generated: ([\w ]+) -->.*?<!-- end -->", replacement, document, flags=re.DOTALL)
+    return re.sub(r"<!-- generated: ([\w -]+?) -->.*?<!-- end -->", replacement, document, flags=re.DOTALL)
 
 
 def plot(rows: Sequence[Row], target: Path) -> None:
@@ -271,10 +291,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("rows", type=Path, nargs="?", default=ROOT / "docs" / "performance.json")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "performance.md")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the tables are not those of ROWS")
+    parser.add_argument("--measure-warmup", action="store_true", help="measure the warm-up as well, for its table")
     arguments = parser.parse_args(words)
     rows = json.loads(arguments.rows.read_text())
     old = arguments.document.read_text()
-    new = filled(old, rows)
+    new = filled(old, rows, measured_warmup() if arguments.measure_warmup else None)
     if arguments.check:
         return int(new != old)
     arguments.document.write_text(new)
