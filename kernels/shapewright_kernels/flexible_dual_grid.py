@@ -20,7 +20,7 @@ from .arrays import Bools, Ints
 from .flexible_dual_grid_overlap import Boundary, add_boundary, add_overlaps, group_edges, single_edges, walk_edges
 from .flexible_dual_grid_scan import Slab, Triangles, scan_edges, set_up
 from .flexible_dual_grid_solve import solve
-from .lattice_index import popcount
+from .lattice_index import lowest_bit, popcount
 from .threads import run_chunks, spans
 
 MAXIMUM_GRID = 32767
@@ -164,22 +164,24 @@ def _convert_slab(
     for t in members:
         scan_edges(slab, triangles, t, steps, counts, weights[2], True)
     if weights[0] > 0.0:
+        tests = np.empty((3, 3, 3), np.float32)
         for t in members:
-            add_overlaps(slab, triangles, t, steps, counts)
+            add_overlaps(slab, triangles, t, steps, counts, tests)
     if weights[1] > 0.0:
         add_boundary(slab, boundary, number, vertices, steps, weights[1])
     solve(slab.sums, steps, relative)
     row = 0
     for word in range(len(mask)):
-        if mask[word] == np.uint64(0):
+        bits = mask[word]
+        if bits == np.uint64(0):
             continue
         column = word // words
-        x, y = column // (high[1] - low[1]), column % (high[1] - low[1])
-        z = (word - column * words) << 6
-        for bit in range(64):
-            if (mask[word] >> np.uint64(bit)) & np.uint64(1) != np.uint64(0):
-                coords[row, 0], coords[row, 1], coords[row, 2] = low[0] + x, low[1] + y, low[2] + z + bit
-                row += 1
+        x, y = low[0] + column // (high[1] - low[1]), low[1] + column % (high[1] - low[1])
+        z = low[2] + ((word - column * words) << 6)
+        while bits != np.uint64(0):
+            coords[row, 0], coords[row, 1], coords[row, 2] = x, y, z + lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            row += 1
     return coords, relative, slab.flags
 
 

@@ -33,9 +33,17 @@ def _cell_span(triangles: Triangles, t: int, axis: int, step: np.float32, count:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_overlaps(
-    slab: Slab, triangles: Triangles, t: int, steps: NDArray[np.float32], counts: tuple[int, int, int]
+    slab: Slab,
+    triangles: Triangles,
+    t: int,
+    steps: NDArray[np.float32],
+    counts: tuple[int, int, int],
+    tests: NDArray[np.float32],
 ) -> None:
-    """Add the plane of triangle ``t`` once to every active voxel of the slab that it overlaps (touching counts)."""
+    """Add the plane of triangle ``t`` once to every active voxel of the slab that it overlaps (touching counts).
+
+    ``tests`` ``(3, 3, 3)`` is room to work in.
+    """
     corners = triangles.corners
     n0, n1, n2 = triangles.normals[t, 0], triangles.normals[t, 1], triangles.normals[t, 2]
     if n0 == 0.0 and n1 == 0.0 and n2 == 0.0:
@@ -70,7 +78,6 @@ def add_overlaps(
     )
     # Edges in the three projections (x, y), (y, z), (z, x): normal . p + offset >= 0, the offset moved to the voxel's
     # critical corner.
-    tests = np.empty((3, 3, 3), np.float32)
     for projection in range(3):
         u, v, w = projection, (projection + 1) % 3, (projection + 2) % 3
         side = np.float32(-1.0 if triangles.normals[t, w] < 0.0 else 1.0)
@@ -167,13 +174,28 @@ def group_edges(faces: Any, starts: Ints, others: NDArray[np.int32]) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _sort(values: NDArray[np.int32]) -> None:
+    """In place; most vertices have few neighbours, and a call of the general sort costs more than sorting them."""
+    if len(values) > 32:
+        values[:] = np.sort(values)
+        return
+    for end in range(1, len(values)):
+        value, place = values[end], end
+        while place > 0 and values[place - 1] > value:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def single_edges(
     starts: Ints, others: NDArray[np.int32], first: int, last: int, edges: NDArray[np.int32], place: int
 ) -> int:
     """Edges that occur once, of the smaller vertices ``first..last``: their number; written if ``edges`` has room."""
     count = 0
     for v in range(first, last):
-        bucket = np.sort(others[starts[v] : starts[v + 1]])
+        bucket = others[starts[v] : starts[v + 1]]
+        _sort(bucket)
         for i in range(len(bucket)):
             if (i > 0 and bucket[i - 1] == bucket[i]) or (i + 1 < len(bucket) and bucket[i + 1] == bucket[i]):
                 continue

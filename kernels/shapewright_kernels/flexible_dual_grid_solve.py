@@ -74,26 +74,30 @@ def _constrained(a: Floats, b: Floats, size: Floats, best: Floats, trial: Floats
 def solve(sums: Floats, steps: NDArray[np.float32], relative: NDArray[np.float32]) -> None:
     """Dual vertices ``relative`` ``(N, 3)`` in units of the voxel, in [0, 1], from the quadrics ``sums`` ``(N, 9)``."""
     a, b = np.empty((3, 3)), np.empty(3)
-    size, best, trial = np.empty(3), np.empty(3), np.empty(3)
+    size, scale, best, trial = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     for axis in range(3):
         size[axis] = steps[axis]
+        scale[axis] = 1.0 / size[axis]
     for row in range(len(sums)):
         xx, xy, xz = sums[row, 0], sums[row, 1], sums[row, 2]
         yy, yz, zz = sums[row, 3], sums[row, 4], sums[row, 5]
         b0, b1, b2 = sums[row, 6], sums[row, 7], sums[row, 8]
         inside = False
         if xx > 0.0:
-            f1, f2 = xy / xx, xz / xx
+            # divisions cost more than all the rest
+            inverse0 = 1.0 / xx
+            f1, f2 = xy * inverse0, xz * inverse0
             pivot1 = yy - f1 * xy
             mixed = yz - f1 * xz
             if pivot1 > SINGULAR * yy:
-                f3 = mixed / pivot1
+                inverse1 = 1.0 / pivot1
+                f3 = mixed * inverse1
                 pivot2 = zz - f2 * xz - f3 * mixed
                 if pivot2 > SINGULAR * zz:
                     g1 = b1 - f1 * b0
                     best[2] = (b2 - f2 * b0 - f3 * g1) / pivot2
-                    best[1] = g1 / pivot1 - f3 * best[2]
-                    best[0] = b0 / xx - f1 * best[1] - f2 * best[2]
+                    best[1] = g1 * inverse1 - f3 * best[2]
+                    best[0] = b0 * inverse0 - f1 * best[1] - f2 * best[2]
                     inside = 0.0 <= best[0] <= size[0] and 0.0 <= best[1] <= size[1] and 0.0 <= best[2] <= size[2]
         if not inside:
             a[0, 0], a[0, 1], a[0, 2] = xx, xy, xz
@@ -102,4 +106,4 @@ def solve(sums: Floats, steps: NDArray[np.float32], relative: NDArray[np.float32
             b[0], b[1], b[2] = b0, b1, b2
             _constrained(a, b, size, best, trial)
         for axis in range(3):
-            relative[row, axis] = best[axis] / size[axis]
+            relative[row, axis] = best[axis] * scale[axis]
