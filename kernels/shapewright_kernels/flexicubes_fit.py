@@ -61,7 +61,7 @@ def _residuals(
     (12); ``vertex`` gets the vertices."""
     error = 0.0
     for k in range(count):
-        tanh[used[k]] = np.tanh(raw[used[k]])
+        tanh[used[k]] = np.tanh(raw[used[k]]) if raw[used[k]] != 0.0 else 0.0
     for d in range(duals):
         total = x = y = z = 0.0
         for i in range(start[first + d], start[first + d + 1]):
@@ -201,18 +201,14 @@ def _move(pull: Floats, pullers: Ints, low: int, high: int, deform: Floats, move
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _touched(rows: Ints, cubes: Ints, known: Bools, moved: Bools) -> Ints:
+def _touched(rows: Ints, cubes: Ints, moved: Bools, low: int, high: int, known: Bools, found: Bools) -> None:
     """Voxels to solve again: a corner of theirs has moved."""
-    found = np.empty(len(rows), np.int64)
-    count = 0
-    for voxel in range(len(rows)):
-        if known[voxel]:
-            for c in range(8):
-                if moved[cubes[rows[voxel], c]]:
-                    found[count] = voxel
-                    count += 1
-                    break
-    return found[:count].copy()
+    for voxel in range(low, high):
+        row = rows[voxel]
+        touched = False
+        for c in range(8):
+            touched = touched or moved[cubes[row, c]]
+        found[voxel] = touched and known[voxel]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -276,7 +272,7 @@ def fit_weights(
     """
     count, rows = len(found.voxels), found.voxels
     first, number = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    known = np.ones(count, bool)
+    known, again = np.ones(count, bool), np.zeros(count, bool)
     _voxel_duals(found.dual_voxel, targets, first, number, known)
     raw = np.zeros((count, 20))
     deform, pull = np.zeros((len(magnitudes), 3)), np.zeros((len(magnitudes), 3))
@@ -302,7 +298,8 @@ def fit_weights(
         if unreached == 0:
             break
         run_chunks(lambda span: _move(pull, pullers, *span, deform, moved), spans(len(deform), 1 << 16), threads)
-        solve(_touched(rows, cubes, known, moved))
+        run_chunks(lambda span: _touched(rows, cubes, moved, *span, known, again), spans(count, 1 << 16), threads)
+        solve(np.flatnonzero(again))
     return raw[:, :8], raw[:, 8:], deform, residuals
 
 

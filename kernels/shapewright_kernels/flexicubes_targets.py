@@ -5,11 +5,14 @@ Source: dual contouring (Ju et al. 2002) with its error function regularised tow
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import Bools, Floats, Ints
+from .flexicubes_hits import Hits
 from .flexicubes_topology import Topology
 from .threads import run_chunks, spans
 
@@ -43,22 +46,56 @@ def cholesky_solve(matrix: Floats, vector: Floats, n: int) -> bool:
     return True
 
 
+class Crossings(NamedTuple):
+    """Surface points with normals: ``H`` hits of lattice edges come first, then ``P`` other points."""
+
+    hits: Hits
+    corners: NDArray[np.int32]
+    """``(C, 3)`` lattice points that the hits' edges start at."""
+    face_normals: Floats
+    """``(F, 3)``"""
+    points: Floats
+    """``(P, 3)`` in lattice units."""
+    normals: Floats
+    """``(P, 3)``"""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _surface_point(
+    row: int, edge: Ints, offset: Floats, face: Ints, corners: NDArray[np.int32], face_normals: Floats,
+    points: Floats, normals: Floats, point: Floats, normal: Floats,
+) -> None:  # fmt: skip
+    hits = len(edge)
+    for axis in range(3):
+        if row < hits:
+            point[axis] = corners[edge[row] // 3, axis] + (offset[row] if axis == edge[row] % 3 else 0.0)
+            normal[axis] = face_normals[face[row], axis]
+        else:
+            point[axis], normal[axis] = points[row - hits, axis], normals[row - hits, axis]
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _targets(
-    start: Ints, origin: Floats, crossing: Ints, points: Floats, normals: Floats, ridge: float, low: int, high: int,
-    result: Floats,
+    start: Ints, dual_voxel: Ints, rows: Ints, voxels: NDArray[np.int32], crossing: Ints, edge: Ints, offset: Floats,
+    face: Ints, corners: NDArray[np.int32], face_normals: Floats, points: Floats, normals: Floats, ridge: float,
+    low: int, high: int, result: Floats,
 ) -> None:  # fmt: skip
     matrix = np.empty((3, 3))
-    vector = np.empty(3)
-    mean = np.empty(3)
+    vector, mean = np.empty(3), np.empty(3)
+    at, along = np.empty((12, 3)), np.empty((12, 3))
     for d in range(low, high):
         count = 0
         mean[:] = 0.0
+        voxel = rows[dual_voxel[d]]
         for i in range(start[d], start[d + 1]):
             if crossing[i] >= 0:
-                count += 1
+                _surface_point(
+                    crossing[i], edge, offset, face, corners, face_normals, points, normals, at[count], along[count]
+                )
                 for axis in range(3):
-                    mean[axis] += points[crossing[i], axis] - origin[d, axis]
+                    at[count, axis] -= voxels[voxel, axis]
+                    mean[axis] += at[count, axis]
+                count += 1
         if count == 0:
             result[d] = np.nan
             continue
@@ -67,16 +104,14 @@ def _targets(
         vector[:] = 0.0
         for axis in range(3):
             matrix[axis, axis] = ridge
-        for i in range(start[d], start[d + 1]):
-            c = crossing[i]
-            if c >= 0:
-                height = 0.0
-                for axis in range(3):
-                    height += normals[c, axis] * (points[c, axis] - origin[d, axis] - mean[axis])
-                for row in range(3):
-                    vector[row] += normals[c, row] * height
-                    for column in range(3):
-                        matrix[row, column] += normals[c, row] * normals[c, column]
+        for c in range(count):
+            height = 0.0
+            for axis in range(3):
+                height += along[c, axis] * (at[c, axis] - mean[axis])
+            for row in range(3):
+                vector[row] += along[c, row] * height
+                for column in range(3):
+                    matrix[row, column] += along[c, row] * along[c, column]
         cholesky_solve(matrix, vector, 3)
         for axis in range(3):
             result[d, axis] = min(max(mean[axis] + vector[axis], 0.0), 1.0)
@@ -86,8 +121,7 @@ def hermite_targets(
     found: Topology,
     voxels: NDArray[np.int32],
     crossing: Ints,
-    points: Floats,
-    normals: Floats,
+    crossings: Crossings,
     *,
     ridge: float = 0.12**2,
     threads: int | None = None,
@@ -97,19 +131,22 @@ def hermite_targets(
     Args:
         found: topology with ``E`` incidences and ``D`` dual vertices.
         voxels: ``(N, 3)`` coordinates of the voxels that ``found`` refers to.
-        crossing: ``(E,)`` row in ``points`` of each incidence, -1 to leave it out.
-        points, normals: ``(H, 3)`` positions in lattice units, and unit normals, of crossings.
+        crossing: ``(E,)`` row in ``crossings`` of each incidence, -1 to leave it out.
         ridge: pull towards the mean crossing, against planes that hardly meet.
+        threads: never changes the result.
     Returns:
         ``(D, 3)`` float64 in [0, 1] relative to the voxel, NaN where no crossing is known.
     """
     result = np.empty((len(found.dual_voxel), 3))
-    origin = voxels[found.voxels[found.dual_voxel]].astype(np.float64)
+    hits, corners, face_normals, points, normals = crossings
     run_chunks(
-        lambda span: _targets(found.dual_start, origin, crossing, points, normals, ridge, *span, result),
+        lambda span: _targets(
+            found.dual_start, found.dual_voxel, found.voxels, voxels, crossing, hits.edge, hits.offset, hits.face,
+            corners, face_normals, points, normals, ridge, *span, result,
+        ),
         spans(len(result), _CHUNK),
         threads,
-    )
+    )  # fmt: skip
     return result
 
 
@@ -127,3 +164,63 @@ def single_face(start: Ints, crossing: Ints, face: Ints) -> Bools:
             alike = alike and 0 <= hit < len(face) and face[hit] == face[crossing[start[dual]]]
         result[dual] = alike
     return result
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _made_edges(quad_ends: Ints, steps: Ints, made: Bools) -> None:
+    for q in range(len(quad_ends)):
+        low, high = min(quad_ends[q, 0], quad_ends[q, 1]), max(quad_ends[q, 0], quad_ends[q, 1])
+        for axis in range(3):
+            if steps[low, axis] == high:
+                made[3 * low + axis] = True
+                break
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _unmade(start: Ints, edges: Ints, made: Bools, rim: Bools) -> None:
+    for dual in range(len(rim)):
+        rim[dual] = False
+        for i in range(start[dual], start[dual + 1]):
+            if not made[edges[i]]:
+                rim[dual] = True
+
+
+def rim_vertices(found: Topology, edges: Ints, steps: Ints) -> Bools:
+    """Dual vertices ``(D,)`` next to a crossed lattice edge that makes no face: the surface ends there.
+
+    ``edges (E,)``: the lattice edge of each incidence. ``steps (C, 3)``: of :func:`.flexicubes_signs.corner_steps`.
+    """
+    made, rim = np.zeros(steps.size, bool), np.empty(len(found.dual_voxel), bool)
+    _made_edges(found.quad_ends, steps, made)
+    _unmade(found.dual_start, edges, made, rim)
+    return rim
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bent(quads: Ints, vertices: Floats, threshold: float, write: bool, ids: Ints, middles: Floats) -> int:
+    count = 0
+    middle = np.empty((2, 3))
+    for q in range(len(quads)):
+        square = 0.0
+        for axis in range(3):
+            for k in range(2):
+                middle[k, axis] = (vertices[quads[q, k], axis] + vertices[quads[q, k + 2], axis]) / 2
+            square += (middle[0, axis] - middle[1, axis]) ** 2
+        if np.sqrt(square) > threshold:  # False for NaN
+            if write:
+                ids[count] = q
+                middles[count] = middle
+            count += 1
+    return count
+
+
+def bent_quads(quads: Ints, vertices: Floats, threshold: float) -> tuple[Ints, Floats]:
+    """Quads whose diagonals pass one another by more than a threshold; none with a NaN.
+
+    Returns their numbers ``(B,)``, ascending, and the middles ``(B, 2, 3)`` of the diagonals from the first and from
+    the second vertex.
+    """
+    count = _bent(quads, vertices, threshold, False, np.empty(0, np.int64), np.empty((0, 2, 3)))
+    ids, middles = np.empty(count, np.int64), np.empty((count, 2, 3))
+    _bent(quads, vertices, threshold, True, ids, middles)
+    return ids, middles

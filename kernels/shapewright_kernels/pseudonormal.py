@@ -130,8 +130,30 @@ def pseudonormal_signs(points: Floats, closest: Floats, face_ids: Ints, normals:
     Returns:
         ``(N,)`` float64. Points on the surface count as outside.
     """
-    side = ((points - closest) * nearest_feature_normals(closest, face_ids, normals)).sum(axis=1)
-    return np.where(side < 0, -1.0, 1.0)
+    result = np.empty(len(closest))
+    arrays = [np.ascontiguousarray(array, np.float64) for array in (points, closest)]
+    ids = np.ascontiguousarray(face_ids, np.int64)
+
+    def work(span: tuple[int, int]) -> None:
+        found = np.empty((span[1] - span[0], 3))
+        part = slice(*span)
+        _nearest_features(
+            arrays[1][part], ids[part], normals.corners, normals.faces, normals.edges, normals.vertices,
+            0, len(found), found,
+        )  # fmt: skip
+        _sides(arrays[0][part], arrays[1][part], found, result[part])
+
+    run_chunks(work, spans(len(result), _CHUNK))
+    return result
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sides(points: Floats, closest: Floats, normals: Floats, result: Floats) -> None:
+    for row in range(len(result)):
+        side = 0.0
+        for axis in range(3):
+            side += (points[row, axis] - closest[row, axis]) * normals[row, axis]
+        result[row] = -1.0 if side < 0 else 1.0
 
 
 def _unit(vectors: Floats) -> Floats:

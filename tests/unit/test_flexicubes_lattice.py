@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from shapewright_kernels.closest_point import ClosestPointIndex
+from shapewright_kernels.flexicubes_features import Weights, feature_rows, neutral_weights
 from shapewright_kernels.flexicubes_hits import lattice_hits
 from shapewright_kernels.flexicubes_sheets import oriented_sheets
 from shapewright_kernels.flexicubes_signs import consistent_signs, contradictions, corner_steps
 from shapewright_kernels.flexicubes_tables import CORNERS
-from shapewright_kernels.flexicubes_targets import single_face
+from shapewright_kernels.flexicubes_targets import bent_quads, rim_vertices, single_face
 from shapewright_kernels.flexicubes_topology import topology
 from shapewright_kernels.flexicubes_trim import real_voxels
 from shapewright_kernels.flexicubes_voxels import complete_voxels, mixed_voxels, voxel_corners
@@ -17,6 +18,7 @@ from shapewright_kernels.pseudonormal import pseudonormal_signs
 from shapewright_kernels.voxelise import surface_voxels
 from shapewright_plugins.datasets.sheets import moebius_strip
 from shapewright_plugins.datasets.triangles import icosphere
+from shapewright_plugins.sparseflex import state
 
 SHAPE = (9, 10, 12)
 
@@ -167,3 +169,43 @@ def test_single_face_needs_hits_alone_and_one_face() -> None:
     start, face = np.array([0, 3, 5, 7, 8, 8]), np.array([4, 4, 9])
     crossing = np.array([0, 1, 0, 1, 2, 0, -1, 3])
     assert single_face(start, crossing, face).tolist() == [True, False, False, False, False]
+
+
+def test_features_stand_in_the_columns_of_the_state() -> None:
+    generator = np.random.default_rng(10)
+    cubes, scalars = generator.integers(0, 30, (40, 8)), generator.normal(size=30)
+    held = np.flatnonzero(generator.random(40) < 0.6)
+    weights = Weights(
+        generator.normal(size=(30, 3)), held, *(generator.normal(size=(len(held), width)) for width in (12, 8)),
+        generator.normal(size=len(held)),
+    )  # fmt: skip
+    feats = feature_rows(cubes, scalars, weights)
+    expected = np.zeros((40, state.CHANNELS), np.float32)
+    expected[:, state.SDF] = scalars[cubes]
+    expected[:, state.DEFORM] = weights.deform[cubes].reshape(-1, 24)
+    expected[held, state.BETA], expected[held, state.ALPHA] = weights.beta, weights.alpha
+    expected[held, state.GAMMA] = weights.gamma
+    assert np.array_equal(feats, expected)
+    neutral = feature_rows(cubes, scalars, neutral_weights(), threads=2)
+    assert np.array_equal(neutral[:, state.SDF], expected[:, state.SDF])
+    assert not neutral[:, 8:].any()
+
+
+def test_rim_is_next_to_crossed_edges_without_a_face() -> None:
+    """A plane through four by four voxels: the inner two by two vertices are off the rim."""
+    voxels = np.array([[x, y, 0] for x in range(4) for y in range(4)], np.int32)
+    corners, cubes = voxel_corners(voxels, (4, 4, 1))
+    inside = corners[:, 2] == 0
+    found = topology(cubes, voxels, inside, ~inside)
+    steps = corner_steps(cubes, len(corners))
+    low = found.ends.min(axis=1)
+    rim = rim_vertices(found, 3 * low + (steps[low] == found.ends.max(axis=1)[:, None]).argmax(axis=1), steps)
+    assert rim.reshape(4, 4).tolist() == [[not (0 < x < 3 and 0 < y < 3) for y in range(4)] for x in range(4)]
+
+
+def test_bent_quads_are_those_whose_diagonals_miss() -> None:
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0.5], [0, 1, 0], [0, 1, np.nan]], float)
+    ids, middles = bent_quads(np.array([[0, 1, 2, 3], [0, 1, 3, 1], [0, 1, 2, 4]]), vertices, 0.2)
+    assert ids.tolist() == [0, 1]
+    assert middles[0].tolist() == [[0.5, 0.5, 0.25], [0.5, 0.5, 0]]
+    assert bent_quads(np.array([[0, 1, 2, 3]]), vertices, 0.25)[0].tolist() == []

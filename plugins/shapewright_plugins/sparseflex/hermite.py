@@ -6,13 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from shapewright_kernels.arrays import Bools, Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
+from shapewright_kernels.flexicubes_features import Weights, neutral_weights
 from shapewright_kernels.flexicubes_fit import fit_weights, split_weights
 from shapewright_kernels.flexicubes_hits import Hits, nearest_hits
 from shapewright_kernels.flexicubes_sheets import Sheets
-from shapewright_kernels.flexicubes_targets import hermite_targets, single_face
+from shapewright_kernels.flexicubes_targets import (
+    Crossings,
+    bent_quads,
+    hermite_targets,
+    rim_vertices,
+    single_face,
+)
 from shapewright_kernels.flexicubes_topology import Topology, topology
-
-from .state import ALPHA, BETA, DEFORM, GAMMA
 
 _FAR = 1.0
 """A sign change without a crossing nearby takes the closest surface point up to this many cells away."""
@@ -27,8 +32,7 @@ _BENT = 0.01
 """Distance in cells between the middles of its diagonals below which a quad counts as flat."""
 
 
-def fit_features(
-    feats: NDArray[np.float32],
+def fitted_weights(
     voxels: NDArray[np.int32],
     cubes: Ints,
     corners: NDArray[np.int32],
@@ -38,11 +42,10 @@ def fit_features(
     hits: Hits,
     sheets: Sheets,
     index: ClosestPointIndex,
-) -> None:
-    """Write the raw deformation and weights that put dual vertices on the creases and corners of the mesh.
+) -> Weights:
+    """Raw deformation and weights that put dual vertices on the creases and corners of the mesh.
 
     Args:
-        feats: ``(N, 53)``, columns of :mod:`.state`; neutral (zero) weights on entry.
         voxels: ``(N, 3)`` active voxels, lexicographic. cubes: ``(N, 8)`` rows of the ``C`` corners.
         corners: ``(C, 3)``. magnitudes, inside: ``(C,)`` unsigned distances in cells, and sides.
         steps, hits: of the same corners.
@@ -50,18 +53,21 @@ def fit_features(
     """
     found = topology(cubes, voxels, inside, ~inside)
     if len(found.voxels) == 0:
-        return
-    crossing, edges, points, normals = _crossings(found.ends, magnitudes, corners, steps, hits, sheets, index)
-    targets = hermite_targets(found, voxels, crossing, points, normals)
+        return neutral_weights()
+    crossing, edges, crossings = _crossings(found.ends, magnitudes, corners, steps, hits, sheets, index)
+    targets = hermite_targets(found, voxels, crossing, crossings)
     origin = voxels[found.voxels[found.dual_voxel]]
-    flat = single_face(found.dual_start, crossing, hits.face)
-    _settle(targets, origin, flat, index)
-    _snap_to_border(targets, origin, _rim(found, edges, steps), sheets)
-    del crossing, edges, points, normals, flat
+    _settle(targets, origin, single_face(found.dual_start, crossing, hits.face), index)
+    if len(sheets.border):
+        _snap_to_border(targets, origin, rim_vertices(found, edges, steps), sheets)
+    del crossing, edges, crossings
     alpha, beta, moved, residuals = fit_weights(found, cubes, magnitudes, targets)
-    gamma = _diagonals(found, targets + residuals + origin, index)
-    feats[found.voxels, ALPHA], feats[found.voxels, BETA], feats[found.voxels, GAMMA] = alpha, beta, gamma
-    feats[:, DEFORM] = np.arctanh(2 * moved).astype(np.float32)[cubes].reshape(-1, 24)
+    residuals += targets
+    residuals += origin
+    gamma = _diagonals(found, residuals, index)
+    offset = np.flatnonzero(moved.any(axis=1))
+    moved[offset] = np.arctanh(2 * moved[offset])
+    return Weights(moved, found.voxels, beta, alpha, gamma)
 
 
 def _settle(targets: Floats, origin: NDArray[np.int32], flat: Bools, index: ClosestPointIndex) -> None:
@@ -81,19 +87,11 @@ def _settle(targets: Floats, origin: NDArray[np.int32], flat: Bools, index: Clos
     targets[known[within]] = onto[within]
 
 
-def _rim(found: Topology, edges: Ints, steps: Ints) -> Bools:
-    """Dual vertices ``(D,)`` next to a crossed lattice edge that makes no face: the surface ends there."""
-    low, high = found.quad_ends.min(axis=1), found.quad_ends.max(axis=1)
-    made = np.zeros(steps.size, bool)
-    made[3 * low + (steps[low] == high[:, None]).argmax(axis=1)] = True
-    return np.logical_or.reduceat(~made[edges], found.dual_start[:-1])
-
-
 def _snap_to_border(targets: Floats, origin: NDArray[np.int32], rim: Bools, sheets: Sheets) -> None:
     """Put rim targets on the mesh's border, in place, where it passes through their voxel; else rims would be
     stairs."""
     rim &= ~np.isnan(targets[:, 0])
-    if len(sheets.border) == 0 or not rim.any():
+    if not rim.any():
         return
     segments = sheets.border[:, [0, 1, 1]]  # the index takes a triangle without area for its longest edge
     index = ClosestPointIndex(sheets.vertices, segments)
@@ -112,10 +110,9 @@ def _snap_to_border(targets: Floats, origin: NDArray[np.int32], rim: Bools, shee
 
 def _diagonals(found: Topology, vertices: Floats, index: ClosestPointIndex) -> Floats:
     """Raw gamma ``(S,)`` by comparing how far the middles of both diagonals of each bent quad are from the surface."""
-    middles = [(vertices[found.quads[:, k]] + vertices[found.quads[:, k + 2]]) / 2 for k in (0, 1)]
-    bent = np.flatnonzero(np.linalg.norm(middles[0] - middles[1], axis=1) > _BENT)  # False for NaN
-    distances = [index.query(middle[bent])[0] for middle in middles]
-    gains = distances[1] - distances[0]
+    bent, middles = bent_quads(found.quads, vertices, _BENT)
+    distances = index.query(middles.reshape(-1, 3))[0].reshape(-1, 2)
+    gains = distances[:, 1] - distances[:, 0]
     asking = np.abs(gains) > _BENT / 4
     return split_weights(found.quads[bent[asking]], found.dual_voxel, gains[asking], len(found.voxels))
 
@@ -128,19 +125,16 @@ def _crossings(
     hits: Hits,
     sheets: Sheets,
     index: ClosestPointIndex,
-) -> tuple[Ints, Ints, Floats, Floats]:
+) -> tuple[Ints, Ints, Crossings]:
     """Row of each incidence in a list of surface points with normals: exact hits, then projections where none is; the
     number of each incidence's lattice edge; the list."""
     crossing, edges = nearest_hits(hits, ends, steps, magnitudes)
-    points = corners[hits.edge // 3].astype(np.float64)
-    points[np.arange(len(points)), hits.edge % 3] += hits.offset
-    normals = sheets.normals.faces[hits.face]
-
-    missing = crossing < 0
+    missing = np.flatnonzero(crossing < 0)
     bare, at = np.unique(edges[missing], return_inverse=True)
     low, axis = bare // 3, bare % 3
     zero = corners[low].astype(np.float64)
     zero[np.arange(len(bare)), axis] += magnitudes[low] / (magnitudes[low] + magnitudes[steps[low, axis]])
     distances, faces, closest = index.query(zero)
-    crossing[missing] = np.where(distances[at] <= _FAR, len(points) + at, -1)
-    return crossing, edges, np.concatenate([points, closest]), np.concatenate([normals, sheets.normals.faces[faces]])
+    crossing[missing] = np.where(distances[at] <= _FAR, len(hits.face) + at, -1)
+    normals = sheets.normals.faces
+    return crossing, edges, Crossings(hits, corners, normals, closest, normals[faces])

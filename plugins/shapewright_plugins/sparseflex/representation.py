@@ -12,6 +12,7 @@ from shapewright import Frame, Mesh, Representation, SparseTensor
 from shapewright.errors import ConfigError, MeshError, StateError
 from shapewright_kernels.arrays import Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
+from shapewright_kernels.flexicubes_features import feature_rows, neutral_weights
 from shapewright_kernels.flexicubes_hits import lattice_hits
 from shapewright_kernels.flexicubes_sheets import Sheets, oriented_sheets
 from shapewright_kernels.flexicubes_signs import consistent_signs, corner_steps
@@ -21,8 +22,8 @@ from shapewright_kernels.pseudonormal import pseudonormal_signs
 from shapewright_kernels.voxelise import surface_voxels
 from shapewright_kernels.winding import winding_numbers
 
-from .hermite import fit_features
-from .state import CHANNELS, SDF, SparseFlexState
+from .hermite import fitted_weights
+from .state import SparseFlexState
 
 SIGNS = ("auto", "pseudonormal", "winding", "shell")
 _SHIFT = (0.0931, 0.1477, 0.0573)
@@ -144,10 +145,11 @@ class SparseFlex(Representation[Config, SparseFlexState]):
             real = real_voxels(cubes, inside, hits.any())
             voxels, cubes = voxels[real], cubes[real]
         magnitudes = np.maximum(distances, _NEAREST)
-        feats = _encode(np.where(inside, -magnitudes, magnitudes), cubes)
-        if self.config.fit == "B":
-            fit_features(feats, voxels, cubes, corners, magnitudes, inside, steps, hits, sheets, index)
-        return voxels, feats
+        signed = np.where(inside, -magnitudes, magnitudes)
+        if self.config.fit == "A":
+            return voxels, _encode(signed, cubes)
+        fitted = fitted_weights(voxels, cubes, corners, magnitudes, inside, steps, hits, sheets, index)
+        return voxels, feature_rows(cubes, (signed + 1) / 4, fitted)
 
 
 def lattice_frame(frame: Frame, resolution: int, margin: float) -> Frame:
@@ -186,6 +188,4 @@ def _with_neighbours(voxels: NDArray[np.int32], resolution: int) -> NDArray[np.i
 
 def _encode(signed: Floats, cubes: Ints) -> NDArray[np.float32]:
     """Feature rows with neutral weights from signed corner distances in cells."""
-    feats = np.zeros((len(cubes), CHANNELS), np.float32)
-    feats[:, SDF] = ((signed + 1) / 4)[cubes]
-    return feats
+    return feature_rows(cubes, (signed + 1) / 4, neutral_weights())
