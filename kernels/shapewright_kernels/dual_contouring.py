@@ -63,11 +63,12 @@ def split_quads(
     diagonal.
     """
     given = gradients.shape[0] > 0
+    corners, edges, ends = quads.corners, quads.edge, quads.ends
     q = np.empty((4, 3))
     height = np.empty(2)
     for quad in range(start, stop):
-        axis = np.int64(quads.edge[quad, 3])
-        low, high = quads.ends[quad, 0], quads.ends[quad, 1]
+        axis = np.int64(edges[quad, 3])
+        low, high = ends[quad, 0], ends[quad, 1]
         low_slope = np.float64(gradients[low, axis]) if given else 0.0
         high_slope = np.float64(gradients[high, axis]) if given else 0.0
         wanted = crossing(
@@ -77,7 +78,7 @@ def split_quads(
             for other in range(3):
                 # Relative to the edge, with the edge along the last coordinate.
                 source = (axis + 1 + other) % 3
-                q[corner, other] = vertices[quads.corners[quad, corner], source] - quads.edge[quad, source]
+                q[corner, other] = vertices[corners[quad, corner], source] - edges[quad, source]
         for cut in range(2):
             height[cut] = np.nan
             best = -np.inf
@@ -89,22 +90,22 @@ def split_quads(
                 wk = q[i, 0] * q[j, 1] - q[j, 0] * q[i, 1]
                 total = wi + wj + wk
                 if total != 0:
-                    smallest = min(wi / total, wj / total, wk / total)
+                    inverse = 1 / total
+                    smallest = min(wi * inverse, min(wj * inverse, wk * inverse))
                     if smallest > best:
                         best = smallest
-                        height[cut] = (wi * q[i, 2] + wj * q[j, 2] + wk * q[k, 2]) / total
+                        height[cut] = (wi * q[i, 2] + wj * q[j, 2] + wk * q[k, 2]) * inverse
         first, second = abs(height[0] - wanted), abs(height[1] - wanted)
         if abs(height[0] - height[1]) > FLAT:
             along = 0 if first <= second else 1
         else:
-            lengths = np.zeros(2)
-            for cut in range(2):
-                for other in range(3):
-                    lengths[cut] += (q[cut, other] - q[cut + 2, other]) ** 2
-            along = 0 if lengths[0] <= lengths[1] else 1
+            longer = 0.0
+            for other in range(3):
+                longer += (q[0, other] - q[2, other]) ** 2 - (q[1, other] - q[3, other]) ** 2
+            along = 0 if longer <= 0 else 1
         for corner in range(3):
-            faces[2 * quad, corner] = quads.corners[quad, (along + corner) % 4]
-            faces[2 * quad + 1, corner] = quads.corners[quad, (along + 2 + corner) % 4]
+            faces[2 * quad, corner] = corners[quad, (along + corner) % 4]
+            faces[2 * quad + 1, corner] = corners[quad, (along + 2 + corner) % 4]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

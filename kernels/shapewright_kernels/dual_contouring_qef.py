@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 from .lattice_index import Integer, Words, lowest_bit
 from .lattice_words import Floats, bit_of, column_of, lower, rank
 
-ITERATIONS = 8
-"""Steps of the iterated Tikhonov solve."""
 AGREEMENT = 0.05
 """Root mean square distance of the planes from their best point (in cells) below which it may leave the cell."""
 
@@ -106,14 +104,14 @@ def crossing(low: float, high: float, low_slope: float, high_slope: float, has_s
     With slopes: the field is taken for the larger or the smaller of its two tangents, whichever fits both ends; exact
     where an edge of the lattice passes a crease. Otherwise (and where no tangent crosses) linear.
     """
-    linear = low / (low - high)
-    if not has_slopes or low_slope == 0 or high_slope == 0:
-        return linear
-    first, second = -low / low_slope, 1 - high / high_slope
-    convex = low + low_slope < high  # below the other tangent at its own end: the field is the larger of the two
-    early = convex == (low < 0)
-    place = min(first, second) if early else max(first, second)
-    return place if 0 <= place <= 1 else linear
+    if has_slopes and low_slope != 0 and high_slope != 0:
+        first, second = -low / low_slope, 1 - high / high_slope
+        convex = low + low_slope < high  # below the other tangent at its own end: the field is the larger of the two
+        early = convex == (low < 0)
+        place = min(first, second) if early else max(first, second)
+        if 0 <= place <= 1:
+            return place
+    return low / (low - high)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -174,6 +172,28 @@ def _nearest_in_box(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _square(
+    a00: float, a01: float, a02: float, a11: float, a12: float, a22: float
+) -> tuple[float, float, float, float, float, float]:
+    """Square of a symmetric matrix, as entries 00, 01, 02, 11, 12, 22."""
+    return (
+        a00 * a00 + a01 * a01 + a02 * a02,
+        a00 * a01 + a01 * a11 + a02 * a12,
+        a00 * a02 + a01 * a12 + a02 * a22,
+        a01 * a01 + a11 * a11 + a12 * a12,
+        a01 * a02 + a11 * a12 + a12 * a22,
+        a02 * a02 + a12 * a12 + a22 * a22,
+    )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _times(
+    a00: float, a01: float, a02: float, a11: float, a12: float, a22: float, x0: float, x1: float, x2: float
+) -> tuple[float, float, float]:
+    return a00 * x0 + a01 * x1 + a02 * x2, a01 * x0 + a11 * x1 + a12 * x2, a02 * x0 + a12 * x1 + a22 * x2
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _solve(a: Floats, b: Floats, square: float, total: float, x: Floats, regularisation: float, margin: float) -> None:
     """Move ``x`` from the mass point to the minimiser of ``x A x - 2 b x + square``, bounded by the cell.
 
@@ -186,15 +206,23 @@ def _solve(a: Floats, b: Floats, square: float, total: float, x: Floats, regular
     m01, m02, m12 = a[1], a[2], a[4]
     c00, c01, c02 = m11 * m22 - m12 * m12, m02 * m12 - m01 * m22, m01 * m12 - m02 * m11
     c11, c12, c22 = m00 * m22 - m02 * m02, m01 * m02 - m00 * m12, m00 * m11 - m01 * m01
-    inverse = 1 / (m00 * c00 + m01 * c01 + m02 * c02)
+    # Eight steps at once: with K = r trace(A) (A + r trace(A) I)^-1 they add up to (K + K^2 + ... + K^8) (b - A x) over
+    # r trace(A), and the sum of powers is K (1 + K) (1 + K^2) (1 + K^4).
+    factor = shift / (m00 * c00 + m01 * c01 + m02 * c02)
+    k00, k01, k02, k11, k12, k22 = factor * c00, factor * c01, factor * c02, factor * c11, factor * c12, factor * c22
+    p00, p01, p02, p11, p12, p22 = _square(k00, k01, k02, k11, k12, k22)
+    q00, q01, q02, q11, q12, q22 = _square(p00, p01, p02, p11, p12, p22)
     x0, x1, x2 = x[0], x[1], x[2]
-    for _ in range(ITERATIONS):
-        r0 = b[0] - (a[0] * x0 + a[1] * x1 + a[2] * x2)
-        r1 = b[1] - (a[1] * x0 + a[3] * x1 + a[4] * x2)
-        r2 = b[2] - (a[2] * x0 + a[4] * x1 + a[5] * x2)
-        x0 += inverse * (c00 * r0 + c01 * r1 + c02 * r2)
-        x1 += inverse * (c01 * r0 + c11 * r1 + c12 * r2)
-        x2 += inverse * (c02 * r0 + c12 * r1 + c22 * r2)
+    r0 = (b[0] - (a[0] * x0 + a[1] * x1 + a[2] * x2)) / shift
+    r1 = (b[1] - (a[1] * x0 + a[3] * x1 + a[4] * x2)) / shift
+    r2 = (b[2] - (a[2] * x0 + a[4] * x1 + a[5] * x2)) / shift
+    d0, d1, d2 = _times(k00, k01, k02, k11, k12, k22, r0, r1, r2)
+    e0, e1, e2 = _times(k00, k01, k02, k11, k12, k22, d0, d1, d2)
+    d0, d1, d2 = d0 + e0, d1 + e1, d2 + e2
+    e0, e1, e2 = _times(p00, p01, p02, p11, p12, p22, d0, d1, d2)
+    d0, d1, d2 = d0 + e0, d1 + e1, d2 + e2
+    e0, e1, e2 = _times(q00, q01, q02, q11, q12, q22, d0, d1, d2)
+    x0, x1, x2 = x0 + d0 + e0, x1 + d1 + e1, x2 + d2 + e2
     error = square - 2 * (b[0] * x0 + b[1] * x1 + b[2] * x2)
     error += a[0] * x0 * x0 + a[3] * x1 * x1 + a[5] * x2 * x2
     error += 2 * (a[1] * x0 * x1 + a[2] * x0 * x2 + a[4] * x1 * x2)
@@ -223,34 +251,33 @@ def place_vertex(
     Corner ``4 x + 2 y + z``; ``s`` ``(8,)`` values from the level, ``g`` ``(8, 3)`` gradients a cell. ``a`` ``(6,)``
     and ``b`` ``(3,)`` are scratch.
     """
-    a[:] = 0
-    b[:] = 0
+    a00, a01, a02, a11, a12, a22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0  # not the arrays, which live in memory
+    b0, b1, b2 = 0.0, 0.0, 0.0
     square, total = 0.0, 0.0
+    sharpness = 1 / (reach * reach)
     for corner in range(8):
         if not used[corner]:
             continue
         length = np.sqrt(g[corner, 0] ** 2 + g[corner, 1] ** 2 + g[corner, 2] ** 2)
         if not length > 0:
             continue
-        distance = s[corner] / length
-        n0, n1, n2 = g[corner, 0] / length, g[corner, 1] / length, g[corner, 2] / length
+        inverse = 1 / length
+        distance = s[corner] * inverse
+        n0, n1, n2 = g[corner, 0] * inverse, g[corner, 1] * inverse, g[corner, 2] * inverse
         t0 = np.float64(corner >> 2 & 1) - distance * n0
         t1 = np.float64(corner >> 1 & 1) - distance * n1
         t2 = np.float64(corner & 1) - distance * n2
         away = max(max(-t0, t0 - 1), 0.0) ** 2 + max(max(-t1, t1 - 1), 0.0) ** 2 + max(max(-t2, t2 - 1), 0.0) ** 2
         offset = n0 * t0 + n1 * t1 + n2 * t2
-        weight = 1 / (1 + away / (reach * reach)) ** 2
-        a[0] += weight * n0 * n0
-        a[1] += weight * n0 * n1
-        a[2] += weight * n0 * n2
-        a[3] += weight * n1 * n1
-        a[4] += weight * n1 * n2
-        a[5] += weight * n2 * n2
-        b[0] += weight * n0 * offset
-        b[1] += weight * n1 * offset
-        b[2] += weight * n2 * offset
+        weight = 1.0 if away == 0 else 1 / (1 + away * sharpness) ** 2
+        w0, w1, w2 = weight * n0, weight * n1, weight * n2
+        a00, a01, a02 = a00 + w0 * n0, a01 + w0 * n1, a02 + w0 * n2
+        a11, a12, a22 = a11 + w1 * n1, a12 + w1 * n2, a22 + w2 * n2
+        b0, b1, b2 = b0 + w0 * offset, b1 + w1 * offset, b2 + w2 * offset
         square += weight * offset * offset
         total += weight
+    a[0], a[1], a[2], a[3], a[4], a[5] = a00, a01, a02, a11, a12, a22
+    b[0], b[1], b[2] = b0, b1, b2
     _solve(a, b, square, total, x, regularisation, margin)
 
 
