@@ -10,6 +10,7 @@ from shapewright.errors import ConfigError, StateError
 from shapewright.interfaces import Extractor
 from shapewright.states import Mesh
 from shapewright_kernels.flexible_dual_grid_quads import flexible_dual_grid_quads
+from shapewright_kernels.flexible_dual_grid_triangles import drop_unused
 from torch import Tensor
 
 from .state import FlexibleDualGrid
@@ -55,11 +56,13 @@ class FlexibleDualGridMesh(Extractor[Config, FlexibleDualGrid]):
             quads = quads_of(state)
         except ValueError as error:
             raise StateError(str(error)) from error
-        vertices, faces = triangulate(
-            positions(state), quads, state.split_weights, mode=self.config.mode, diagonal=self.config.diagonal
-        )
+        vertices, weights = positions(state), state.split_weights
         if self.config.drop_unreferenced:
-            vertices, faces = referenced(vertices, faces)
+            rows, quads = referenced(quads, len(vertices))
+            if len(rows) < len(vertices):
+                vertices = vertices.index_select(0, rows)
+                weights = None if weights is None else weights.index_select(0, rows)
+        vertices, faces = triangulate(vertices, quads, weights, mode=self.config.mode, diagonal=self.config.diagonal)
         return Mesh(vertices, faces, state.frame, oriented=False)
 
 
@@ -75,8 +78,8 @@ def quads_of(state: FlexibleDualGrid) -> Tensor:
 def positions(state: FlexibleDualGrid) -> Tensor:
     """``(N, 3)`` dual vertices in frame units, at least float32; differentiable in ``state.dual_vertices``."""
     relative = state.dual_vertices.to(torch.promote_types(state.dual_vertices.dtype, torch.float32))
-    cells = state.coords[:, 1:].to(relative.dtype) + relative
-    return cells * relative.new_tensor(state.voxel_size) + relative.new_tensor(state.frame.lower)
+    cells = state.coords[:, 1:].to(relative.dtype).add_(relative)  # in place: the copies of a large grid are slow
+    return cells.mul_(relative.new_tensor(state.voxel_size)).add_(relative.new_tensor(state.frame.lower))
 
 
 def triangulate(
@@ -91,8 +94,13 @@ def triangulate(
     return vertices, cut_by_shape(quads, vertices, diagonal)
 
 
-def referenced(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-    """The mesh without the vertices that no face uses; order and gradients are kept."""
-    used = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    used[faces.reshape(-1)] = True
-    return vertices[used], (used.cumsum(0) - 1)[faces]
+def referenced(quads: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
+    """Rows ``(U,)`` of the ``vertices`` that quads ``(Q, 4)`` int64 use, ascending, and the quads in terms of them.
+
+    The quads given are overwritten where that saves a copy.
+    """
+    if quads.device.type == "cpu":
+        return torch.from_numpy(drop_unused(quads.numpy(), vertices)), quads
+    used = torch.zeros(vertices, dtype=torch.bool, device=quads.device)
+    used[quads.reshape(-1)] = True
+    return used.nonzero()[:, 0], (used.cumsum(0) - 1)[quads]

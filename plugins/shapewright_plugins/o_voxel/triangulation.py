@@ -1,4 +1,6 @@
-"""Quads of a dual grid to triangles, in torch: differentiable in the positions and the split weights.
+"""Quads of a dual grid to triangles: differentiable in the positions and the split weights.
+
+Which diagonal cuts a quad has no gradient and is found by compiled kernels on the CPU, in torch elsewhere.
 
 Corners of a quad are numbered 0 to 3 around it; diagonal 0-2 gives triangles (0, 1, 2), (0, 2, 3), diagonal 1-3 gives
 (0, 1, 3), (3, 1, 2). Source: TRELLIS.2, spec section 1.7.
@@ -7,6 +9,7 @@ Corners of a quad are numbered 0 to 3 around it; diagonal 0-2 gives triangles (0
 from __future__ import annotations
 
 import torch
+from shapewright_kernels.flexible_dual_grid_triangles import cut_quads_by_weight, cut_quads_with_area
 from torch import Tensor
 
 DIAGONALS = ("reference", "min-angle")
@@ -16,6 +19,8 @@ _CUT_13 = (0, 1, 3, 3, 1, 2)
 
 def cut_by_weight(quads: Tensor, split_weights: Tensor) -> Tensor:
     """Triangles ``(2 Q, 3)``: diagonal 0-2 where the product of its ends' weights ``(V,)`` is the larger one."""
+    if _compiled(quads, split_weights):
+        return torch.from_numpy(cut_quads_by_weight(quads.numpy(), split_weights.numpy(force=True)))
     weights = split_weights[quads]
     return _cut(quads, weights[:, 0] * weights[:, 2] > weights[:, 1] * weights[:, 3])
 
@@ -27,6 +32,8 @@ def cut_by_shape(quads: Tensor, vertices: Tensor, diagonal: str) -> Tensor:
     ``"min-angle"`` is the rule as it is described: the diagonal whose two triangles meet at the smaller angle, 0-2 if
     they are equal.
     """
+    if diagonal == "reference" and _compiled(quads, vertices):
+        return torch.from_numpy(cut_quads_with_area(quads.numpy(), vertices.numpy(force=True)))
     corners = vertices.detach()[quads]
     if diagonal == "reference":
         normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=1)
@@ -50,6 +57,12 @@ def fan_around_middle(quads: Tensor, vertices: Tensor, split_weights: Tensor | N
     middle = len(vertices) + torch.arange(len(quads), device=quads.device)
     fans = [torch.stack([quads[:, k], quads[:, (k + 1) % 4], middle], dim=1) for k in range(4)]
     return torch.cat([vertices, middles]), torch.stack(fans, dim=1).reshape(-1, 3)
+
+
+def _compiled(quads: Tensor, values: Tensor) -> bool:
+    """Whether a kernel takes these: numpy has the type, and they are in the processor's memory."""
+    known = values.dtype in (torch.float32, torch.float64) and quads.dtype == torch.int64
+    return known and quads.device.type == values.device.type == "cpu"
 
 
 def _cut(quads: Tensor, along_02: Tensor) -> Tensor:
