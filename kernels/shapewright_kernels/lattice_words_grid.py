@@ -28,30 +28,29 @@ def _signs(
     stop: Integer,
 ) -> bool:
     """``inside`` of the columns ``start..stop``, and whether all values are finite."""
-    segments = (depth + 63) >> 6
+    segments, full = (depth + 63) >> 6, depth >> 6
     finite = True
     for column in range(start, stop):
-        for segment in range(segments):
-            z = segment << 6
-            row = column * depth + z
+        row, word = column * depth, column * segments
+        for _ in range(full):  # constant trip counts and 32-bit words, so that the compiler vectorises
             low, high = np.uint32(0), np.uint32(0)
-            if z + 64 <= depth:  # constant trip counts and 32-bit words, so that the compiler vectorises
-                for bit in range(32):
-                    value = values[row + bit]
-                    low |= np.uint32(value < level) << np.uint32(bit)
-                    finite &= abs(value) < infinity
-                for bit in range(32):
-                    value = values[row + 32 + bit]
-                    high |= np.uint32(value < level) << np.uint32(bit)
-                    finite &= abs(value) < infinity
-                inside[column * segments + segment] = np.uint64(low) | np.uint64(high) << np.uint64(32)
-            else:
-                tail = np.uint64(0)
-                for bit in range(depth - z):
-                    value = values[row + bit]
-                    tail |= np.uint64(value < level) << np.uint64(bit)
-                    finite &= abs(value) < infinity
-                inside[column * segments + segment] = tail
+            for bit in range(32):
+                value = values[row + bit]
+                low |= np.uint32(value < level) << np.uint32(bit)
+                finite &= abs(value) < infinity
+            for bit in range(32):
+                value = values[row + 32 + bit]
+                high |= np.uint32(value < level) << np.uint32(bit)
+                finite &= abs(value) < infinity
+            inside[word] = np.uint64(low) | np.uint64(high) << np.uint64(32)
+            row, word = row + 64, word + 1
+        if full < segments:
+            tail = np.uint64(0)
+            for bit in range(depth & 63):
+                value = values[row + bit]
+                tail |= np.uint64(value < level) << np.uint64(bit)
+                finite &= abs(value) < infinity
+            inside[word] = tail
     return finite
 
 
@@ -63,7 +62,8 @@ def _changes(
     start: Integer,
     stop: Integer,
 ) -> None:
-    """``changed``: words of the columns ``start..stop`` that hold a cell with a change of sign."""
+    """``changed``: of the columns ``start..stop``, 1 for words that hold a cell with a change of sign, 3 where the
+    uppermost cell is one, which has corners in the next word."""
     one, top = np.uint64(1), np.uint64(63)
     segments = (shape[2] + 63) >> 6
     beyond = shape[1] * segments
@@ -88,7 +88,8 @@ def _changes(
                 above_xy = (by_xy >> one) | (inside[word + beyond + segments + 1] << top)
             some = own | by_y | by_x | by_xy | above | above_y | above_x | above_xy
             every = own & by_y & by_x & by_xy & above & above_y & above_x & above_xy
-            changed[word] = (some & ~every & cells) != 0
+            found = some & ~every & cells
+            changed[word] = np.uint64(found != 0) | found >> top << one
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -143,8 +144,11 @@ def grid_words(
     run_chunks(lambda span: _changes(shape, inside, changed, *span), chunks, threads)
     # The other corners of a word's cells lie in words one further along each axis. Across a border this marks words
     # that are not needed, which does no harm.
+    above = changed >> 1
+    changed &= 1
+    changed[1:] |= above[:-1]
     steps = (1, segments, shape[1] * segments)
-    for step in steps:
+    for step in steps[1:]:
         wanted = changed.copy()
         wanted[step:] |= changed[:-step]
         changed = wanted
