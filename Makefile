@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= bench-results
-WORKERS ?= 1
+WORKERS ?= 2
 PEERS := $(VENV)/.peers
 ROWS ?= $(if $(findstring --quick,$(ARGS)),kernels-quick.json,docs/performance.json)
 
