@@ -66,12 +66,15 @@ class Effort:
     budget: float
     """Seconds for all rounds of a case; once they are spent only ``least`` rounds are completed."""
 
+    keep_slow_first: bool = False
+    """Take the first call of a slow peer as its only round."""
+
     def slow(self, seconds: float) -> bool:
         """Whether a call takes so long that one round of it is enough, and its first call good for its peak."""
         return seconds > self.budget / 3
 
 
-QUICK = Effort(repeats=3, least=2, budget=1.5)
+QUICK = Effort(repeats=3, least=2, budget=0.8, keep_slow_first=True)
 FULL = Effort(repeats=7, least=3, budget=8.0)
 
 
@@ -113,23 +116,28 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
     return (output.output, output.seconds, cpu) if isinstance(output, Scaled) else (output, wall, cpu)
 
 
-def _first_call(record: _Record) -> Any:
+def _first_call(record: _Record, effort: Effort) -> Any:
     _release()
     with PeakMemory() as peak:
         start = perf_counter()
-        output, _, _ = _timed(record.side.call)
+        output, wall, cpu = _timed(record.side.call)
         record.first = perf_counter() - start
     record.peak = peak.bytes
+    if effort.keep_slow_first and effort.slow(record.first):
+        record.wall.append(wall)
+        record.cpu.append(cpu)
     return output
 
 
-def _first_calls(case: Case, records: list[_Record]) -> int | None:
+def _first_calls(case: Case, records: list[_Record], effort: Effort) -> int | None:
     """Warm every side up, compare the outputs with ours, drop peers that raise; the units of our output."""
-    reference = _first_call(records[0])
+    reference = _first_call(records[0], effort)
+    records[0].wall.clear()  # it may have compiled
+    records[0].cpu.clear()
     count = None if case.units is None else case.units(reference)
     for record in records[1:]:
         try:
-            output = _first_call(record)
+            output = _first_call(record, effort)
         except Exception as error:  # a peer may fail in any way: that is a note, not the end of the run
             note(f"  {case.operation}, {case.mesh}, {case.resolution}: {record.side.name} failed: {error}")
             record.first = -1.0
@@ -150,7 +158,7 @@ def _fastest(peers: list[_Record]) -> _Record | None:
 def measure(case: Case, effort: Effort) -> dict[str, Any]:
     """Measure one case: a row as docs/performance.md describes it."""
     records = [_Record(Side("shapewright", case.ours)), *(_Record(side) for side in case.peers)]
-    count = _first_calls(case, records)
+    count = _first_calls(case, records, effort)
     for record in records:
         if record is records[0] or not effort.slow(record.first):
             _release()

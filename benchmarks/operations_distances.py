@@ -72,7 +72,7 @@ def narrow_band_cases(request: Request) -> Iterator[Case]:
         for resolution in request.resolutions:
             grid = lattice(resolution)
             near, signed = signed_band(shape, grid, BAND)
-            part = Part(len(near.coords), 20_000 if request.quick else 100_000)
+            part = Part(len(near.coords), 10_000 if request.quick else 100_000)
             points = grid.points(near.coords[part.rows])
             count, expected = len(near.coords), signed[part.rows]
             del near, signed
@@ -126,7 +126,7 @@ def _signed_peers(shape: Shape, points: Floats, part: Part) -> list[Side]:
 
 def winding_cases(request: Request) -> Iterator[Case]:
     """Generalised winding numbers at random points of the box."""
-    count = 20_000 if request.quick else 200_000
+    count = 10_000 if request.quick else 200_000
     for shape in request.shapes:
         points = np.random.default_rng(1).uniform(-0.55, 0.55, (count, 3))
 

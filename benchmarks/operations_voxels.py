@@ -69,7 +69,7 @@ def _voxel_peers(shape: Shape, resolution: int) -> list[Side]:
         return np.round(grid.points / step).astype(np.int64) + resolution // 2
 
     sides = [("point_cloud_utils", "point-cloud-utils", point_cloud_utils), ("open3d", "open3d", open3d)]
-    if resolution <= 128:
+    if resolution <= 64:
         sides.append(("trimesh", "trimesh", trimesh))
     return installed(sides)
 
