@@ -173,8 +173,8 @@ def test_check_reports_all_problems_of_a_wiring_together(registry: Path) -> None
     wanted = [
         "components.lost.use: no component is named 'representation/o-voxl'. Did you mean 'representation/o-voxel'?",
         "stages[0] rep.from_mesh: 'referense' is not made by an earlier stage; did you mean 'reference'?",
-        "input 'state' wants 'sdf.grid or sdf.sparse or sdf.function' but 'grid' is 'dualgrid.flexible'; extractors that fit: "
-        "flexible-dual-grid",
+        "input 'state' wants 'sdf.grid or sdf.sparse or sdf.function' but 'grid' is 'dualgrid.flexible'; "
+        "extractors that fit: flexible-dual-grid",
         "extractor/marching-cubes has no verb 'extrakt'; it has extract",
         "output: 'mehs' is made by no stage; did you mean 'mesh'?",
     ]
