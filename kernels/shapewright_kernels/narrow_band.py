@@ -16,12 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import Floats, Ints
 from .closest_point import _nearest_in_plane, _plane_frames
 from .narrow_band_bricks import BRICK, brick_lists, layer_points
-from .plane_distance import complete_planes, limit_planes
+from .plane_distance import LIMITS, PLANE_COLUMNS, complete_planes, limit_planes
 from .threads import run_chunks, spans
 from .triangles import layer_members
 
 CELL_DIAGONAL = 1.75
 """Smallest useful band, in cells: a cell that the surface touches has all its corners within sqrt(3) = 1.7321 cells."""
+
+FACES = 1 << 13
+"""Faces in one piece of the preparation."""
 
 Coords = NDArray[np.int32]
 
@@ -71,11 +74,20 @@ def narrow_band(
     >>> near.coords.shape, near.distances.round(9).tolist()
     ((8, 3), [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0])
     """
-    corners = np.ascontiguousarray((np.asarray(vertices, np.float64) - lattice.lower)[faces])
+    shifted = np.asarray(vertices, np.float64) - lattice.lower
+    faces = np.asarray(faces)
     reach = float(band * lattice.spacing.max())
-    low, high = corners.min(axis=1) - reach, corners.max(axis=1) + reach
-    planes = complete_planes(_plane_frames(corners))
-    limits = limit_planes(planes, reach)
+    low, high = np.empty((len(faces), 3)), np.empty((len(faces), 3))
+    planes, limits = np.empty((len(faces), PLANE_COLUMNS)), np.empty((len(faces), LIMITS, 4))
+
+    def prepare(span: tuple[int, int]) -> None:
+        part = slice(*span)
+        corners = shifted[faces[part]]
+        low[part], high[part] = corners.min(axis=1) - reach, corners.max(axis=1) + reach
+        planes[part] = complete_planes(_plane_frames(corners))
+        limits[part] = limit_planes(planes[part], reach)
+
+    run_chunks(prepare, spans(len(faces), FACES), threads)
     layers = lattice.resolution // BRICK + 1
     thickness = BRICK * lattice.spacing[0]
     first = np.floor(np.clip(low[:, 0] / thickness, -1, layers)).astype(np.int64)
@@ -91,8 +103,16 @@ def narrow_band(
     parts = run_chunks(layer_band, occupied, threads)
     if not parts:
         return NarrowBand(np.empty((0, 3), np.int32), np.empty(0), np.empty(0, np.int32))
-    coords, distances, nearest = zip(*parts, strict=True)
-    return NarrowBand(np.concatenate(coords), np.concatenate(distances), np.concatenate(nearest))
+    ends = np.cumsum([len(part[0]) for part in parts]).tolist()
+    near = NarrowBand(np.empty((ends[-1], 3), np.int32), np.empty(ends[-1]), np.empty(ends[-1], np.int32))
+
+    def join(piece: int) -> None:
+        coords, distances, nearest = parts[piece]
+        rows = slice(ends[piece] - len(coords), ends[piece])
+        near.coords[rows], near.distances[rows], near.faces[rows] = coords, distances, nearest
+
+    run_chunks(join, range(len(parts)), threads)
+    return near
 
 
 def closest_points(points: Floats, face_ids: ArrayLike, corners: Floats, threads: int | None = None) -> Floats:
