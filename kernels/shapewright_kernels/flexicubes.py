@@ -68,9 +68,10 @@ def _check(
             f"{name} must be {shape}, not {value is not None and tuple(value.shape)}",
         )
     if count:
+        least, most = (int(bound) for bound in torch.aminmax(cubes))
         require(
-            int(cubes.min()) >= 0 and int(cubes.max()) < len(positions),
-            f"cubes refer to corners {int(cubes.min())}..{int(cubes.max())}, but there are {len(positions)}",
+            least >= 0 and most < len(positions),
+            f"cubes refer to corners {least}..{most}, but there are {len(positions)}",
         )
         limit = voxel_coords.new_tensor(resolution)
         require(

@@ -1,8 +1,8 @@
 """Positions of FlexiCubes' dual vertices in one compiled pass, and their derivatives in another.
 
-The same arithmetic in the same order as the torch expressions of :mod:`.flexicubes`, so results agree to the last bit;
-what is saved are the temporaries, a dozen arrays of the size of all (dual vertex, edge) incidences and their scattered
-gradients. First derivatives only, as there.
+The same arithmetic in the same order as the torch expressions of :mod:`.flexicubes`, so that both agree to the rounding
+of tanh; what is saved are the temporaries, a dozen arrays of the size of all (dual vertex, edge) incidences and their
+scattered gradients. First derivatives only, as there.
 Source: Shen et al. 2023, equations 3 to 7.
 """
 
@@ -55,15 +55,16 @@ def _place(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _pull_back(
-    dual_voxel: Ints, dual_start: Ints, edge: Bytes, ends: Ints, rows: Ints, positions: Floats, sdf: Floats,
-    alpha: Floats, beta: Floats, edges: Ints, one: float, scale: float, vertices: Floats, wanted: Floats,
+    dual_voxel: Ints, dual_start: Ints, edge: Bytes, ends: Ints, rows: Ints, voxels: Ints, positions: Floats,
+    sdf: Floats, alpha: Floats, beta: Floats, edges: Ints, one: float, scale: float, vertices: Floats, wanted: Floats,
     to_positions: Floats, to_sdf: Floats, to_alpha: Floats, to_beta: Floats,
 ) -> None:  # fmt: skip
-    """Add to the gradients of all inputs, given ``wanted`` of the vertices; outputs of size 0 are left out."""
+    """Add to the gradients of all inputs, given ``wanted`` of the vertices; outputs of size 0 are left out. ``rows`` of
+    ``alpha`` and ``beta`` belong to ``voxels``, the rows of their gradients."""
     u = np.empty(3, positions.dtype)
     pull = np.empty(3, positions.dtype)
     for d in range(len(dual_voxel)):
-        row = rows[dual_voxel[d]]
+        row, voxel = rows[dual_voxel[d]], voxels[dual_voxel[d]]
         total = one - one
         for i in range(dual_start[d], dual_start[d + 1]):
             total += one + scale * beta[row, edge[i]] if beta.shape[0] > 0 else one
@@ -95,12 +96,12 @@ def _pull_back(
                 to_sdf[b] += by_far * weight_far
             if to_alpha.shape[0] > 0:
                 tanh = alpha[row, edges[e, 0]]
-                to_alpha[row, edges[e, 0]] += by_near * sdf[a] * scale * (one - tanh * tanh)
+                to_alpha[voxel, edges[e, 0]] += by_near * sdf[a] * scale * (one - tanh * tanh)
                 tanh = alpha[row, edges[e, 1]]
-                to_alpha[row, edges[e, 1]] += by_far * sdf[b] * scale * (one - tanh * tanh)
+                to_alpha[voxel, edges[e, 1]] += by_far * sdf[b] * scale * (one - tanh * tanh)
             if to_beta.shape[0] > 0:
                 tanh = beta[row, e]
-                to_beta[row, e] += by_share * scale * (one - tanh * tanh)
+                to_beta[voxel, e] += by_share * scale * (one - tanh * tanh)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -133,13 +134,20 @@ class _DualVertices(torch.autograd.Function):
         ctx: Any, found: Topology, scale: float, threads: int | None,
         positions: Tensor, sdf: Tensor, alpha: Tensor | None, beta: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        squashed = [None if raw is None else torch.tanh(raw) for raw in (alpha, beta)]
+        # Weights of voxels without surface are not looked at; where those are many, leave them out.
+        rows, given = found.voxels, alpha if alpha is not None else beta
+        chosen = None if given is None or len(given) < 2 * len(rows) else torch.from_numpy(rows)
+        if chosen is not None:
+            rows = np.arange(len(rows))
+        squashed = [
+            None if raw is None else torch.tanh(raw if chosen is None else raw[chosen]) for raw in (alpha, beta)
+        ]
         points, values, near, share = (_array(t, positions) for t in (positions, sdf, *squashed))
         vertices = np.empty((len(found.dual_voxel), 3), points.dtype)
         one, limit = points.dtype.type(1), points.dtype.type(scale)
         run_chunks(
             lambda span: _place(
-                found.dual_voxel, found.dual_start, found.edge, found.ends, found.voxels, points, values, near, share,
+                found.dual_voxel, found.dual_start, found.edge, found.ends, rows, points, values, near, share,
                 EDGES, one, limit, *span, vertices,
             ),
             spans(len(vertices), _CHUNK),
@@ -147,7 +155,7 @@ class _DualVertices(torch.autograd.Function):
         )  # fmt: skip
         result = torch.from_numpy(vertices)
         ctx.settings = found, scale
-        ctx.squashed = near, share
+        ctx.squashed = near, share, rows
         ctx.save_for_backward(positions, sdf, alpha, beta, result)
         return result
 
@@ -164,9 +172,9 @@ class _DualVertices(torch.autograd.Function):
             else np.zeros((0, 0), points.dtype)
             for tensor, need in zip(inputs, needed, strict=True)
         )
-        near, share = ctx.squashed
+        near, share, rows = ctx.squashed
         _pull_back(
-            found.dual_voxel, found.dual_start, found.edge, found.ends, found.voxels, points, values, near, share,
+            found.dual_voxel, found.dual_start, found.edge, found.ends, rows, found.voxels, points, values, near, share,
             EDGES, points.dtype.type(1), points.dtype.type(scale), _array(vertices, inputs[0]),
             _array(wanted, inputs[0]), to_positions, to_sdf, to_alpha, to_beta,
         )  # fmt: skip

@@ -184,6 +184,25 @@ def test_compiled_gradients_equal_those_of_the_torch_expressions() -> None:
             torch.testing.assert_close(got, wanted, atol=1e-10, rtol=1e-9)
 
 
+def test_weights_of_voxels_without_surface_change_nothing_and_get_no_gradient() -> None:
+    points, voxels, cubes = lattice(8, 8, 8)
+    sdf = (points - 4).norm(dim=1) - 1.7
+    draw = torch.Generator().manual_seed(4)
+    leaves = [torch.randn(512, width, generator=draw, dtype=torch.float64).requires_grad_() for width in (8, 12)]
+    results = []
+    for deviation in (True, False):  # torch expressions, compiled
+        mesh = flexicubes(points, sdf, cubes, voxels, 8, *leaves, deviation=deviation)
+        gradients = torch.autograd.grad((mesh.vertices**3).sum(), leaves)
+        results.append((mesh.vertices.detach(), *gradients))
+    assert len(mesh.topology.voxels) * 2 < 512
+    for wanted, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-11, rtol=1e-11)
+    idle = torch.ones(512, dtype=torch.bool)
+    idle[mesh.topology.voxels] = False
+    assert not results[1][1][idle].any()
+    assert results[1][1][~idle].any(dim=1).all()
+
+
 def test_full_grid_and_surface_voxels_alone_have_one_connectivity() -> None:
     points, voxels, cubes = lattice(20, 20, 20)
     inside = ((points - 10).norm(dim=1) < 4.2).numpy()
