@@ -17,6 +17,7 @@ SOURCES = {
     "shapewright_plugins": ROOT / "plugins" / "shapewright_plugins",
     "shapewright_kernels": ROOT / "kernels" / "shapewright_kernels",
 }
+NETWORKS = SOURCES["shapewright"] / "nn"
 ALLOWED = {
     "shapewright_plugins": {"shapewright", "shapewright_kernels"},
     "shapewright": set(),
@@ -41,8 +42,29 @@ def test_imports_between_packages_point_one_way(package: str) -> None:
         f"{path.relative_to(ROOT)} imports {name}"
         for path in files
         for name in imports(path)
-        if (top := name.partition(".")[0]) in SOURCES and top != package and top not in ALLOWED[package]
+        if (top := name.partition(".")[0]) in SOURCES
+        and top != package
+        and top not in ALLOWED[package]
+        and not (top == "shapewright_kernels" and path.is_relative_to(NETWORKS))
     ]
+    assert wrong == []
+
+
+def test_the_core_does_not_import_the_networks() -> None:
+    """``shapewright.nn`` is a layer above the core: it alone there may import the kernels, and nothing imports it."""
+    core = [path for path in SOURCES["shapewright"].rglob("*.py") if not path.is_relative_to(NETWORKS)]
+    assert core
+    wrong = []
+    for path in core:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names]
+            else:
+                continue
+            parts = [name.removeprefix("shapewright.").split(".")[0] for name in names]
+            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name, part in zip(names, parts) if part == "nn"]
     assert wrong == []
 
 
