@@ -30,6 +30,11 @@ class Nested:
     def __call__(self, **overrides: Any) -> Any:
         return build(self.catalog, self.key, {**self.options, **overrides})
 
+    @property
+    def component(self) -> Any:
+        """The class that a call builds."""
+        return self.catalog.load(self.key)
+
 
 def configure(cls: type[Any], options: Mapping[str, Any], where: str) -> Any:
     """``options`` merged into the frozen dataclass ``cls.Config``, with types checked and unknown keys refused.

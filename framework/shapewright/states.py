@@ -7,14 +7,16 @@ component passes on can be stacked into a batch and taken apart again without ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .errors import StateError
+
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,12 +289,21 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32; ``coords`` ``(T, 3)`` int32 if tokens are
-    voxels."""
+    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32 or int64, where each sequence starts and the last
+    one ends; ``coords`` ``(T, 3)`` int32 if tokens are voxels."""
 
     offsets: Tensor
     coords: Tensor | None = None
     resolution: int | None = None
+    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def shared(self, key: Hashable, compute: Callable[[], Derived]) -> Derived:
+        """``compute()``, once per layout and key: windows, orders and rotary phases follow from the layout alone, and all
+        layers and sampling steps that are given one layout need them once."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        value: Derived = self._memo[key]
+        return value
 
 
 # --- surfaces and volumes ---------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""Attention over packed token sets, interchangeable by name: ``attention: {use: attention/window, with: {...}}``.
+
+A model gives its own width and heads to whichever of them is named; the options of the pattern (window, curve, block
+sizes) stand in the registry entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shapewright.plugin import Capabilities, ComponentSpec, hookimpl
+
+_CLAIMS = Capabilities(differentiable=True)
+
+
+@hookimpl
+def register_components() -> Iterable[ComponentSpec]:
+    """The specs of all attention patterns that ship with the framework."""
+    return [
+        ComponentSpec(
+            "attention",
+            "full",
+            "shapewright.nn.attention:FullAttention",
+            capabilities=_CLAIMS,
+            summary="Every token of a sample attends to all tokens of it, or of its context (cross-attention).",
+            cite="Vaswani et al. 2017 (arXiv 1706.03762)",
+            license="Apache-2.0",
+        ),
+        ComponentSpec(
+            "attention",
+            "window",
+            "shapewright.nn.windows:WindowAttention",
+            capabilities=_CLAIMS,
+            summary="Tokens attend inside cubes of voxels; odd blocks shift the cubes by half their edge.",
+            cite="Liu et al. 2021, Swin (arXiv 2103.14030)",
+            license="Apache-2.0",
+        ),
+        ComponentSpec(
+            "attention",
+            "serialized",
+            "shapewright.nn.windows:SerialisedAttention",
+            capabilities=_CLAIMS,
+            summary="Tokens attend inside equal pieces of a Morton or Hilbert curve through the voxels.",
+            cite="Wu et al. 2024, Point Transformer V3 (arXiv 2312.10035)",
+            license="Apache-2.0",
+        ),
+    ]
