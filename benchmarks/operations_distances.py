@@ -24,7 +24,7 @@ from shapewright_kernels.narrow_band import Lattice, NarrowBand, narrow_band
 from shapewright_kernels.nearest_neighbour import NearestNeighbourIndex
 from shapewright_kernels.rows import dot_rows
 from shapewright_kernels.sampling import sample_triangles
-from shapewright_kernels.solid_signs import SolidSigns
+from shapewright_kernels.solid_signs import INSIDE, SolidSigns
 from shapewright_kernels.triangles import face_normals
 from shapewright_kernels.winding import winding_numbers
 
@@ -48,8 +48,8 @@ def signed_band(shape: Shape, grid: Lattice, band: float) -> tuple[NarrowBand, F
     """Lattice points near the mesh and their signed distance, float64."""
     near = narrow_band(shape.vertices, shape.faces, grid, band)
     signs = SolidSigns(shape.vertices, shape.faces)
-    inside = signs.inside(signs.windings(near.coords, near.distances, grid), near.distances)
-    return near, np.where(inside, -near.distances, near.distances)
+    inside = signs.sides(near.coords, near.distances, grid) & INSIDE
+    return near, np.negative(near.distances, out=near.distances.copy(), where=inside.view(bool))
 
 
 def same_distances(ours: Floats, theirs: Floats, tolerance: float = 1e-4) -> bool:

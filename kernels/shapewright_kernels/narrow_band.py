@@ -7,6 +7,7 @@ brick; a second one computes the distances of a brick's points to its triangles,
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Floats, Ints
 from .closest_point import _nearest_in_plane, _plane_frames
-from .narrow_band_bricks import BRICK, brick_lists, layer_points
+from .narrow_band_bricks import BRICK, ROWS, brick_lists, layer_distances, write_layer
 from .plane_distance import LIMITS, PLANE_COLUMNS, complete_planes, limit_planes
-from .threads import run_chunks, spans
+from .threads import OrderedPieces, run_chunks, spans
 from .triangles import layer_members
 
 CELL_DIAGONAL = 1.75
@@ -94,24 +95,39 @@ def narrow_band(
     last = np.floor(np.clip(high[:, 0] / thickness, -1, layers)).astype(np.int64)
     starts, members = layer_members(first, last, layers)
 
-    def layer_band(layer: int) -> tuple[Coords, Floats, NDArray[np.int32]]:
+    def lists(layer: int) -> tuple[Ints, Ints, Ints]:
         mine = members[starts[layer] : starts[layer + 1]]
-        lists = brick_lists(mine, limits, low, high, layer, lattice.spacing, lattice.resolution)
-        return layer_points(*lists, planes, limits, low, high, layer, lattice.spacing, lattice.resolution, reach)
+        return brick_lists(mine, limits, low, high, layer, lattice.spacing, lattice.resolution)
 
     occupied = [layer for layer in range(layers) if starts[layer + 1] > starts[layer]]
-    parts = run_chunks(layer_band, occupied, threads)
-    if not parts:
-        return NarrowBand(np.empty((0, 3), np.int32), np.empty(0), np.empty(0, np.int32))
-    ends = np.cumsum([len(part[0]) for part in parts]).tolist()
-    near = NarrowBand(np.empty((ends[-1], 3), np.int32), np.empty(ends[-1]), np.empty(ends[-1], np.int32))
+    found = run_chunks(lists, occupied, threads)
+    bricks = [len(ids) for ids, _, _ in found]
+    # As many rows as there might be: pages that nothing is written to cost nothing, and the rest is cut off.
+    most = sum(bricks) * BRICK**3
+    near = NarrowBand(np.empty((most, 3), np.int32), np.empty(most), np.empty(most, np.int32))
+    scratch, pieces = threading.local(), OrderedPieces()
 
-    def join(piece: int) -> None:
-        coords, distances, nearest = parts[piece]
-        rows = slice(ends[piece] - len(coords), ends[piece])
-        near.coords[rows], near.distances[rows], near.faces[rows] = coords, distances, nearest
+    def measure(piece: int) -> None:
+        with pieces.failing_together():
+            if not hasattr(scratch, "best"):
+                shape = max(bricks) * ROWS, BRICK
+                scratch.best, scratch.nearest = np.empty(shape), np.empty(shape, np.int64)
+            bodies = scratch.best, scratch.nearest
+            masks, rows = layer_distances(
+                *found[piece], planes, limits, low, high, occupied[piece], lattice.spacing, lattice.resolution, reach,
+                *bodies,
+            )  # fmt: skip
+            mine = slice(*pieces.place(piece, int(rows[-1])))
+            write_layer(
+                found[piece][0], masks, rows, *bodies, occupied[piece], lattice.resolution,
+                near.coords[mine], near.distances[mine], near.faces[mine],
+            )  # fmt: skip
 
-    run_chunks(join, range(len(parts)), threads)
+    run_chunks(measure, range(len(found)), threads)
+    count = pieces.total
+    near.coords.resize((count, 3), refcheck=False)
+    near.distances.resize(count, refcheck=False)
+    near.faces.resize(count, refcheck=False)
     return near
 
 

@@ -69,8 +69,9 @@ def _cut(
 @njit(nogil=True, cache=True, error_model="numpy")
 def brick_lists(
     members: Ints, limits: Floats, low: Floats, high: Floats, layer: int, spacing: Floats, resolution: int
-) -> tuple[Ints, Ints]:
-    """Triangles that may come within reach of each brick of a layer (bricks in order y, z): starts and face ids.
+) -> tuple[Ints, Ints, Ints]:
+    """Triangles that may come within reach of the bricks of a layer: bricks that have any (in order y, z), starts and
+    face ids.
 
     ``low`` and ``high`` ``(F, 3)`` are the triangles' boxes grown by the reach.
     """
@@ -111,7 +112,10 @@ def brick_lists(
             for brick in range(bricks * bricks):
                 starts[brick + 1] += starts[brick]
             total = starts[-1]
-    return starts, pairs
+    occupied = np.flatnonzero(starts[1:] > starts[:-1])
+    ends = np.zeros(len(occupied) + 1, np.int64)
+    ends[1:] = starts[1:][occupied]
+    return occupied, ends, pairs
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -147,31 +151,29 @@ def _lower_brick(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def layer_points(
-    starts: Ints, pairs: Ints, planes: Floats, limits: Floats, low: Floats, high: Floats, layer: int, spacing: Floats,
-    resolution: int, reach: float,
-) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32]]:  # fmt: skip
-    """Lattice points of a layer within reach of the triangles that :func:`brick_lists` found: coordinates in
-    lexicographic order, distances, nearest faces."""
+def layer_distances(
+    occupied: Ints, starts: Ints, pairs: Ints, planes: Floats, limits: Floats, low: Floats, high: Floats, layer: int,
+    spacing: Floats, resolution: int, reach: float, best: Floats, nearest: Ints,
+) -> tuple[NDArray[np.uint8], Ints]:  # fmt: skip
+    """Squared distances and nearest faces of the points of a layer's bricks that :func:`brick_lists` found, into
+    ``best`` and ``nearest`` ``(64 bricks or more, 8)``.
+
+    Returns:
+        masks of the points within reach, a byte a row of eight; and for each line along z (in order x, y) where its
+        points start among all of the layer, the number of all last.
+    """
     bricks = resolution // BRICK + 1
     side = resolution + 1
-    occupied = 0
-    for brick in range(bricks * bricks):
-        occupied += starts[brick + 1] > starts[brick]
-    best = np.full((occupied * ROWS, BRICK), np.inf)
-    nearest = np.zeros((occupied * ROWS, BRICK), np.int64)
-    masks = np.zeros(occupied * ROWS, np.uint8)  # kept points of each row
-    rows = np.zeros(BRICK * side + 1, np.int64)  # their number on each line along z
+    used = len(occupied) * ROWS
+    best[:used] = np.inf
+    masks = np.zeros(used, np.uint8)
+    rows = np.zeros(BRICK * side + 1, np.int64)
     square = reach * reach
     x_planes = min(BRICK, side - layer * BRICK)
-    slot = -1
-    for brick in range(bricks * bricks):
-        if starts[brick + 1] == starts[brick]:
-            continue
-        slot += 1
-        y_first, z_first = brick // bricks * BRICK, brick % bricks * BRICK
+    for slot in range(len(occupied)):
+        y_first, z_first = occupied[slot] // bricks * BRICK, occupied[slot] % bricks * BRICK
         _lower_brick(
-            pairs[starts[brick] : starts[brick + 1]], planes, limits, low, high, (layer * BRICK, y_first, z_first),
+            pairs[starts[slot] : starts[slot + 1]], planes, limits, low, high, (layer * BRICK, y_first, z_first),
             spacing, slot * ROWS, best, nearest,
         )  # fmt: skip
         y_points, z_points = min(BRICK, side - y_first), min(BRICK, side - z_first)
@@ -187,26 +189,28 @@ def layer_points(
                 rows[x * side + y_first + y + 1] += kept
     for row in range(BRICK * side):
         rows[row + 1] += rows[row]
-    count = rows[-1]
-    coords = np.empty((count, 3), np.int32)
-    distances = np.empty(count)
-    faces = np.empty(count, np.int32)
-    slot = -1
-    for brick in range(bricks * bricks):  # z grows with the brick within a row of bricks, so each line fills in order
-        if starts[brick + 1] == starts[brick]:
-            continue
-        slot += 1
-        y_first, z_first = brick // bricks * BRICK, brick % bricks * BRICK
-        y_points, z_points = min(BRICK, side - y_first), min(BRICK, side - z_first)
-        for x in range(x_planes):
-            for y in range(y_points):
-                row = x * side + y_first + y
+    return masks, rows
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def write_layer(
+    occupied: Ints, masks: NDArray[np.uint8], rows: Ints, best: Floats, nearest: Ints, layer: int, resolution: int,
+    coords: NDArray[np.int32], distances: Floats, faces: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Write the points that :func:`layer_distances` kept, in lexicographic order; uses up ``rows``."""
+    bricks = resolution // BRICK + 1
+    side = resolution + 1
+    for slot in range(len(occupied)):  # z grows with the brick within a row of bricks, so each line fills in order
+        y_first, z_first = occupied[slot] // bricks * BRICK, occupied[slot] % bricks * BRICK
+        for x in range(BRICK):
+            for y in range(BRICK):
                 place = (slot * BRICK + x) * BRICK + y
                 mask = masks[place]
                 if mask == 0:
                     continue
+                row = x * side + y_first + y
                 to = rows[row]
-                for z in range(z_points):
+                for z in range(BRICK):
                     if mask >> z & 1:
                         coords[to, 0] = layer * BRICK + x
                         coords[to, 1] = y_first + y
@@ -215,4 +219,3 @@ def layer_points(
                         faces[to] = nearest[place, z]
                         to += 1
                 rows[row] = to
-    return coords, distances, faces

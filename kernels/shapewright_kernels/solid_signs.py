@@ -7,7 +7,7 @@ from functools import cached_property
 from math import inf
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Bools, Floats, Ints
 from .mesh_closing import close_mesh
@@ -17,7 +17,7 @@ from .topology import merge_vertices
 from .triangles import face_normals
 from .winding import WindingIndex, build_winding_index, winding_numbers
 from .winding_bricks import lattice_windings
-from .winding_columns import column_windings
+from .winding_columns import column_sides, column_windings
 
 ON_SURFACE = 1e-12
 """A point nearer than this, in units of the mesh's largest extent, lies on the surface."""
@@ -25,6 +25,11 @@ ENCLOSED = 0.95
 """A point on the surface is inside only where all directions lead inside (winding number at least 1): on a surface
 between inside and outside it counts as outside."""
 
+
+INSIDE, REVERSED = 1, 2
+"""Bits of :meth:`SolidSigns.sides`: inside; and the winding number is negative (a mesh turned inside out)."""
+
+Sides = NDArray[np.uint8]
 
 FEW_POINTS = 128
 """Points up to which summing all faces costs less than building a hierarchy over them."""
@@ -92,25 +97,39 @@ class SolidSigns:
         Returns:
             On the surface the mean over all directions, elsewhere as described for the class.
         """
-        result = np.empty(len(coords))
-        at = self.on_surface(distances)
-        if at.any():
-            result[at] = self._windings_at(lattice.points(coords[at]), threads)
         if 2 * self._closed.open_edges > len(self.faces):  # a soup: caps would cost more than the faces themselves
-            result[~at] = lattice_windings(self._surface_index, coords[~at], lattice, threads)
-            return result
-        off = coords if not at.any() else coords[~at]
-        numbers = column_windings(off, self._closed.vertices, self._closed.faces, lattice, threads).astype(np.float64)
-        if self._closed.open_edges:
-            numbers -= lattice_windings(self._cap_index, off, lattice, threads)
-        result[~at] = numbers
+            result = lattice_windings(self._surface_index, coords, lattice, threads)
+        else:
+            numbers = column_windings(coords, self._closed.vertices, self._closed.faces, lattice, threads)
+            result = numbers.astype(np.float64)
+            if self._closed.open_edges:
+                result -= lattice_windings(self._cap_index, coords, lattice, threads)
+        at = np.flatnonzero(self.on_surface(distances))
+        if len(at):
+            result[at] = self._windings_at(lattice.points(coords[at]), threads)
         return result
+
+    def sides(self, coords: Coords, distances: Floats, lattice: Lattice, threads: int | None = None) -> Sides:
+        """:data:`INSIDE` and :data:`REVERSED` of lattice points ``(N,)`` uint8; arguments as for :meth:`windings`.
+
+        Inside is where the winding number exceeds 1/2 either way; on the surface only where all sides are inside.
+        """
+        if self._closed.open_edges:
+            windings = self.windings(coords, distances, lattice, threads)
+            return self._sides(windings, np.where(self.on_surface(distances), ENCLOSED, 0.5))
+        closed = self._closed
+        sides = column_sides(coords, closed.vertices, closed.faces, lattice, INSIDE, INSIDE | REVERSED, threads)
+        at = np.flatnonzero(self.on_surface(distances))
+        if len(at):
+            windings = self._windings_at(lattice.points(coords[at]), threads)
+            sides[at] = self._sides(windings, np.full(len(at), ENCLOSED))
+        return sides
+
+    @staticmethod
+    def _sides(windings: Floats, least: Floats) -> Sides:
+        return INSIDE * (np.abs(windings) > least).astype(np.uint8) + REVERSED * (windings < 0).astype(np.uint8)
 
     def _windings_at(self, points: Floats, threads: int | None) -> Floats:
         if len(points) <= FEW_POINTS:
             return winding_numbers(points, self.vertices, self.faces, accuracy=inf, threads=threads)
         return self._surface_index.query(points, threads=threads)
-
-    def inside(self, windings: Floats, distances: Floats) -> Bools:
-        """Inside where the winding number exceeds 1/2 either way; on the surface only where all sides are inside."""
-        return np.abs(windings) > np.where(self.on_surface(distances), ENCLOSED, 0.5)

@@ -7,8 +7,10 @@ on the number of threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -43,3 +45,43 @@ def spans(total: int, size: int) -> list[tuple[int, int]]:
     [(0, 2), (2, 4), (4, 5)]
     """
     return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+class OrderedPieces:
+    """Places of pieces in one output when each piece learns its size while the others run.
+
+    A piece knows where it starts once all pieces before it are counted, so pieces have to be begun in their order, as
+    :func:`run_chunks` does; nothing is then copied to join them.
+    """
+
+    def __init__(self) -> None:
+        self._ends = [0]
+        self._failed = False
+        self._changed = threading.Condition()
+
+    @property
+    def total(self) -> int:
+        """Size of all pieces placed so far."""
+        return self._ends[-1]
+
+    def place(self, piece: int, size: int) -> tuple[int, int]:
+        """Begin and end of ``piece``; waits until the pieces before it have been placed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed or len(self._ends) > piece)
+            if self._failed:
+                raise RuntimeError("another piece of the work failed")
+            start = self._ends[piece]
+            self._ends.append(start + size)
+            self._changed.notify_all()
+            return start, start + size
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Around the work of one piece: where it raises, the pieces that wait for it do not wait for ever."""
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._failed = True
+                self._changed.notify_all()
+            raise

@@ -10,6 +10,7 @@ lattice line meets a closed mesh consistently, vertices and edges included: ther
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 
 import numpy as np
@@ -41,21 +42,49 @@ def column_windings(
     Returns:
         On the surface (to rounding) the winding number of one of its sides.
     """
+    result = np.empty(len(coords), np.int32)
+
+    def keep(rows: slice, numbers: NDArray[np.int32]) -> None:
+        result[rows] = numbers
+
+    _by_layer(coords, vertices, faces, lattice, threads, keep)
+    return result
+
+
+def column_sides(
+    coords: Coords, vertices: Floats, faces: Ints, lattice: Lattice, positive: int, negative: int,
+    threads: int | None = None,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """``(N,)`` uint8: ``positive`` where :func:`column_windings` is above 0, ``negative`` where it is below, else 0."""
+    sides = np.empty(len(coords), np.uint8)
+
+    def keep(rows: slice, numbers: NDArray[np.int32]) -> None:
+        sides[rows] = (numbers > 0) * np.uint8(positive) + (numbers < 0) * np.uint8(negative)
+
+    _by_layer(coords, vertices, faces, lattice, threads, keep)
+    return sides
+
+
+def _by_layer(
+    coords: Coords, vertices: Floats, faces: Ints, lattice: Lattice, threads: int | None,
+    keep: Callable[[slice, NDArray[np.int32]], None],
+) -> None:  # fmt: skip
+    """Give the winding numbers of each layer of points to ``keep``."""
     corners = np.ascontiguousarray(((np.asarray(vertices, np.float64) - lattice.lower) / lattice.spacing)[faces])
     layers = lattice.resolution // LAYER + 1
     first = np.floor(np.clip(corners[..., 0].min(axis=1) / LAYER, -1, layers)).astype(np.int64)
     last = np.floor(np.clip(corners[..., 0].max(axis=1) / LAYER, -1, layers)).astype(np.int64)
     starts, members = layer_members(first, last, layers)
     bounds = np.searchsorted(coords[:, 0], np.arange(layers + 1) * LAYER)
-    result = np.zeros(len(coords), np.int32)
 
     def work(layer: int) -> None:
         rows = slice(bounds[layer], bounds[layer + 1])
         mine = members[starts[layer] : starts[layer + 1]]
-        _sum_layer(coords[rows], corners, mine, layer * LAYER, lattice.resolution + 1, result[rows])
+        numbers = np.empty(rows.stop - rows.start, np.int32)
+        _sum_layer(coords[rows], corners, mine, layer * LAYER, lattice.resolution + 1, numbers)
+        keep(rows, numbers)
 
     run_chunks(work, [layer for layer in range(layers) if bounds[layer + 1] > bounds[layer]], threads)
-    return result
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

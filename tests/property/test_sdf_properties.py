@@ -11,7 +11,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapewright_kernels.narrow_band import Lattice, NarrowBand, narrow_band
-from shapewright_kernels.solid_signs import SolidSigns
+from shapewright_kernels.solid_signs import INSIDE, SolidSigns
 from shapewright_kernels.winding import winding_numbers
 
 EXAMPLES = settings(max_examples=15, deadline=None, derandomize=True)
@@ -38,8 +38,8 @@ def signed(
 ) -> tuple[NarrowBand, np.ndarray]:
     near = narrow_band(vertices, faces, lattice, band=2.3, threads=threads)
     signs = SolidSigns(vertices, faces)
-    windings = signs.windings(near.coords, near.distances, lattice, threads=threads)
-    return near, np.where(signs.inside(windings, near.distances), -1.0, 1.0) * near.distances
+    inside = signs.sides(near.coords, near.distances, lattice, threads=threads) & INSIDE
+    return near, np.where(inside, -1.0, 1.0) * near.distances
 
 
 def decided(vertices: np.ndarray, faces: np.ndarray, near: NarrowBand, lattice: Lattice) -> np.ndarray:

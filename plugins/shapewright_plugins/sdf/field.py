@@ -10,7 +10,8 @@ from shapewright.errors import MeshError
 from shapewright.states import Frame, Mesh
 from shapewright_kernels.narrow_band import Lattice, closest_points
 from shapewright_kernels.pseudonormal import nearest_feature_normals, pseudonormals
-from shapewright_kernels.solid_signs import ON_SURFACE, SignReport, SolidSigns
+from shapewright_kernels.signed_lattice import signed_gradients, signed_values
+from shapewright_kernels.solid_signs import ON_SURFACE, REVERSED, Sides, SignReport, SolidSigns
 
 from .config import Config
 
@@ -77,40 +78,34 @@ class DistanceField:
             return self.faces
         return np.where(self.signs.flipped[:, None], self.faces[:, [0, 2, 1]], self.faces)
 
-    def windings(self, coords: NDArray[np.int32], distances: Floats) -> Floats:
-        """Winding numbers ``(N,)`` float64; zeros around shells, which need none."""
+    def sides(self, coords: NDArray[np.int32], distances: Floats) -> Sides:
+        """Which side of the surface lattice points lie on, ``(N,)``; zeros around shells, which have no inside."""
         if self.signs is None:
-            return np.zeros(len(coords))
-        return self.signs.windings(coords, distances, self.lattice)
+            return np.zeros(len(coords), np.uint8)
+        return self.signs.sides(coords, distances, self.lattice)
 
-    def values(self, distances: Floats, windings: Floats) -> Singles:
+    def values(self, distances: Floats, sides: Sides) -> Singles:
         """Field values ``(N,)`` float32, none of them equal to the level."""
         smallest = SMALLEST * self.cell
         if self.signs is None:
             offset = distances - self.level
             shifted: Singles = (self.level + np.where(np.abs(offset) < smallest, smallest, offset)).astype(np.float32)
             return shifted
-        size = np.maximum(distances, smallest)
-        single: Singles = np.where(self.signs.inside(windings, distances), -size, size).astype(np.float32)
-        return single
+        return signed_values(distances, sides, smallest)
 
     def gradients(
-        self, coords: NDArray[np.int32], distances: Floats, faces: NDArray[np.int32], windings: Floats
+        self, coords: NDArray[np.int32], distances: Floats, faces: NDArray[np.int32], sides: Sides
     ) -> Singles:
         """Unit gradients ``(N, 3)`` float32; on the surface the outward pseudonormal of the nearest feature."""
         assert self._normals is not None
-        points = self.lattice.points(coords)
-        closest = closest_points(points, faces, self.vertices[self.faces])
-        offset = points - closest
-        lengths = np.linalg.norm(offset, axis=1)
-        at = distances <= ON_SURFACE * self._extent
-        result = np.divide(offset, lengths[:, None], out=np.zeros_like(offset), where=~at[:, None])
-        outward = nearest_feature_normals(closest[at], faces[at].astype(np.int64), self._normals)
-        result[at] = np.where(windings[at] < 0, -1.0, 1.0)[:, None] * outward
-        if self.signs is not None:
-            result[self.signs.inside(windings, distances) & ~at] *= -1
-        single: Singles = result.astype(np.float32)
-        return single
+        corners = self.vertices[self.faces]
+        result = signed_gradients(coords, self.lattice, faces, corners, sides)
+        at = np.flatnonzero(distances <= ON_SURFACE * self._extent)
+        if len(at):
+            closest = closest_points(self.lattice.points(coords[at]), faces[at], corners)
+            outward = nearest_feature_normals(closest, faces[at].astype(np.int64), self._normals)
+            result[at] = np.where(sides[at] & REVERSED, -1.0, 1.0)[:, None] * outward
+        return result
 
 
 def _used(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

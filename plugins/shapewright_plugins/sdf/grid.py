@@ -50,7 +50,7 @@ class GridSdf(Representation[Config, GridField]):
         field = DistanceField(mesh, self.config)
         side = self.config.resolution + 1
         near = narrow_band(field.vertices, field.faces, field.lattice, self.config.reach)
-        near_windings = field.windings(near.coords, near.distances)
+        near_sides = field.sides(near.coords, near.distances)
         exact = LatticeDistances(field.vertices, field.faces, field.lattice)
         values = np.empty((side, side, side), np.float32)
         gradients = np.empty((side, side, side, 3), np.float32) if self.config.gradients else None
@@ -60,18 +60,18 @@ class GridSdf(Representation[Config, GridField]):
             coords = _lattice_coords(x, planes, side)
             band = slice(bounds[piece], bounds[piece + 1])
             rows = _rows(near.coords[band], x, side)
-            distances, windings = np.full(len(coords), np.inf), np.empty(len(coords))
+            distances, sides = np.full(len(coords), np.inf), np.empty(len(coords), np.uint8)
             faces = np.empty(len(coords), np.int32)
             # the band is computed as a whole, as the sparse representation does, so that both agree to the last bit
             distances[rows], faces[rows] = near.distances[band], near.faces[band]
             far = np.isinf(distances)
             box = (planes, side, side)
             exact.fill(x, distances.reshape(box), faces.reshape(box))
-            windings[rows] = near_windings[band]
-            windings[far] = field.windings(coords[far], distances[far])
-            values[x : x + planes] = field.values(distances, windings).reshape(planes, side, side)
+            sides[rows] = near_sides[band]
+            sides[far] = field.sides(coords[far], distances[far])
+            values[x : x + planes] = field.values(distances, sides).reshape(planes, side, side)
             if gradients is not None:
-                found = field.gradients(coords, distances, faces, windings)
+                found = field.gradients(coords, distances, faces, sides)
                 gradients[x : x + planes] = found.reshape(planes, side, side, 3)
         return GridField(
             torch.from_numpy(values),

@@ -31,11 +31,11 @@ class SparseSdf(Representation[Config, SparseField]):
         """
         field = DistanceField(mesh, self.config)
         near = narrow_band(field.vertices, field.faces, field.lattice, self.config.reach)
-        windings = field.windings(near.coords, near.distances)
-        values = field.values(near.distances, windings)
+        sides = field.sides(near.coords, near.distances)
+        values = field.values(near.distances, sides)
         gradients = None
         if self.config.gradients:
-            gradients = torch.from_numpy(field.gradients(near.coords, near.distances, near.faces, windings))
+            gradients = torch.from_numpy(field.gradients(near.coords, near.distances, near.faces, sides))
         coords = np.zeros((len(near.coords), 4), np.int32)
         coords[:, 1:] = near.coords
         sparse = SparseTensor(torch.from_numpy(coords), torch.from_numpy(values[:, None]), self.config.resolution)
