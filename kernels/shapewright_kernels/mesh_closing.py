@@ -19,7 +19,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
-from .topology import edge_topology, merge_vertices
+from .topology import EdgeTopology, edge_topology, merge_vertices
 
 ZIP = 1e-7
 """A boundary vertex this close to a boundary edge (in units of the largest extent) lies on it: a few units in the last
@@ -45,13 +45,13 @@ class ClosedMesh:
     """Edges of the oriented boundary afterwards, counted with multiplicity; 0 where the mesh is closed."""
 
 
-def oriented_boundary(faces: ArrayLike) -> Ints:
+def oriented_boundary(faces: ArrayLike, topology: EdgeTopology | None = None) -> Ints:
     """Directed edges ``(B, 2)`` that remain when opposite half-edges cancel, repeated by multiplicity, sorted.
 
     Empty exactly where the winding number is an integer off the surface: for every closed consistently wound mesh, also
     with overlaps and edges of four faces.
     """
-    topology = edge_topology(faces)
+    topology = topology or edge_topology(faces)
     if not len(topology.edges):
         return np.empty((0, 2), np.int64)
     forward = topology.faces.reshape(-1)[topology.corners] == np.repeat(topology.edges[:, 0], topology.face_counts)
@@ -68,7 +68,12 @@ def close_mesh(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: flo
     """
     positions, group = merge_vertices(vertices, relative_tolerance)
     merged = group[np.asarray(faces, np.int64).reshape(-1, 3)]
-    boundary = oriented_boundary(merged)
+    return close_merged(positions, merged, edge_topology(merged))
+
+
+def close_merged(positions: Floats, merged: Ints, topology: EdgeTopology) -> ClosedMesh:
+    """As :func:`close_mesh` for vertices that are merged already, with the topology of the faces."""
+    boundary = oriented_boundary(merged, topology)
     fillers, rest = _zip_t_junctions(positions, boundary)
     added, caps = _caps(positions, rest)
     return ClosedMesh(

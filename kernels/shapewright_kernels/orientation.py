@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Bools, Floats, Ints
-from .topology import edge_topology
+from .topology import EdgeTopology, edge_topology
 
 
 class Orientation(NamedTuple):
@@ -23,7 +23,7 @@ class Orientation(NamedTuple):
     """Edges at which no choice agrees: more than none means that a component is not orientable (Moebius strip)."""
 
 
-def consistent_orientation(faces: ArrayLike, areas: Floats) -> Orientation:
+def consistent_orientation(faces: ArrayLike, areas: Floats, topology: EdgeTopology | None = None) -> Orientation:
     """Flip faces until all neighbours across an edge with exactly two faces agree.
 
     Orientation spreads over such edges only; a component that they connect keeps the winding that the larger part of
@@ -31,9 +31,10 @@ def consistent_orientation(faces: ArrayLike, areas: Floats) -> Orientation:
 
     Args:
         faces: ``(F, 3)`` over merged vertices. areas: ``(F,)``.
+        topology: of ``faces``, where it is known.
     """
     corners = np.array(faces, np.int64).reshape(-1, 3)
-    topology = edge_topology(corners)
+    topology = topology or edge_topology(corners)
     flipped = np.zeros(len(corners), bool)
     if not topology.inconsistent.any():
         return Orientation(corners, flipped, 0)

@@ -6,6 +6,7 @@ Source: Baerentzen and Aanaes 2005, "Signed distance computation using the angle
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import atan2, sqrt
 
 import numpy as np
 from numba import njit
@@ -13,10 +14,12 @@ from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
 from .threads import run_chunks, spans
-from .topology import edge_topology, merge_vertices
+from .topology import EdgeTopology, edge_topology, merge_vertices
 from .triangles import face_normals
 
 _CHUNK = 1 << 14
+CANCELLED = 1e-12
+"""Sums of unit normals shorter than this are what rounding leaves of opposite faces, which is no direction."""
 FEATURE = 1e-9
 """A closest point whose barycentric coordinate is below this lies on the opposite edge (two of them: on the corner)."""
 
@@ -50,23 +53,65 @@ def pseudonormals(vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: 
     """
     positions, group = merge_vertices(vertices, relative_tolerance)
     merged = group[np.asarray(faces, np.int64).reshape(-1, 3)]
-    corners = positions[merged]
-    normals, _ = face_normals(positions, merged)
+    return merged_pseudonormals(positions, merged, edge_topology(merged))
 
-    along = np.roll(corners, -1, axis=1) - corners
-    before = np.roll(corners, 1, axis=1) - corners
-    angle = np.arctan2(np.linalg.norm(np.cross(along, before), axis=2), (along * before).sum(axis=2))
-    at_vertex = np.zeros((len(positions), 3))
-    np.add.at(at_vertex, merged, angle[..., None] * normals[:, None])
 
-    topology = edge_topology(merged)
-    edge_of = np.zeros(merged.size, np.int64)
+def merged_pseudonormals(positions: Floats, faces: Ints, topology: EdgeTopology) -> Pseudonormals:
+    """As :func:`pseudonormals` for vertices ``(V, 3)`` that are merged already, with the topology of ``faces``."""
+    corners = positions[faces]
+    normals, _ = face_normals(positions, faces)
+    edge_of = np.full(faces.size, -1)
     edge_of[topology.corners] = np.repeat(np.arange(len(topology.edges)), topology.face_counts)
-    at_edge = np.zeros((max(len(topology.edges), 1), 3))
-    np.add.at(at_edge, edge_of[topology.corners], normals[topology.corners // 3])
-    edges = at_edge[edge_of].reshape(-1, 3, 3)
-    edges[~topology.proper] = 0
-    return Pseudonormals(corners, normals, _unit(edges), _unit(at_vertex)[merged])
+    at_edge, at_vertex = np.zeros((len(topology.edges), 3)), np.zeros((len(positions), 3))
+    _gather_normals(corners, normals, faces, edge_of.reshape(-1, 3), at_edge, at_vertex)
+    _make_unit(at_edge)
+    _make_unit(at_vertex)
+    edges, vertices = np.zeros((len(faces), 3, 3)), np.empty((len(faces), 3, 3))
+    _by_corner(faces, edge_of.reshape(-1, 3), at_edge, at_vertex, edges, vertices)
+    return Pseudonormals(corners, normals, edges, vertices)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gather_normals(
+    corners: Floats, normals: Floats, faces: Ints, edge_of: Ints, at_edge: Floats, at_vertex: Floats
+) -> None:
+    """Add the normal of every face to its edges, and by its angle there to its vertices."""
+    along, before = np.empty(3), np.empty(3)
+    for face in range(len(faces)):
+        for corner in range(3):
+            inner = 0.0
+            for axis in range(3):
+                along[axis] = corners[face, (corner + 1) % 3, axis] - corners[face, corner, axis]
+                before[axis] = corners[face, (corner + 2) % 3, axis] - corners[face, corner, axis]
+                inner += along[axis] * before[axis]
+            x = along[1] * before[2] - along[2] * before[1]
+            y = along[2] * before[0] - along[0] * before[2]
+            z = along[0] * before[1] - along[1] * before[0]
+            angle = atan2(sqrt(x * x + y * y + z * z), inner)
+            edge = edge_of[face, corner]
+            for axis in range(3):
+                at_vertex[faces[face, corner], axis] += angle * normals[face, axis]
+                if edge >= 0:
+                    at_edge[edge, axis] += normals[face, axis]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _make_unit(vectors: Floats) -> None:
+    """Divide rows ``(N, 3)`` by their lengths; what is shorter than rounding becomes zero."""
+    for row in range(len(vectors)):
+        length = sqrt(vectors[row, 0] ** 2 + vectors[row, 1] ** 2 + vectors[row, 2] ** 2)
+        scale = 1.0 / length if length > CANCELLED else 0.0
+        for axis in range(3):
+            vectors[row, axis] *= scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _by_corner(faces: Ints, edge_of: Ints, at_edge: Floats, at_vertex: Floats, edges: Floats, vertices: Floats) -> None:
+    for face in range(len(faces)):
+        for corner in range(3):
+            vertices[face, corner] = at_vertex[faces[face, corner]]
+            if edge_of[face, corner] >= 0:
+                edges[face, corner] = at_edge[edge_of[face, corner]]
 
 
 def nearest_feature_normals(closest: Floats, face_ids: Ints, normals: Pseudonormals) -> Floats:
@@ -154,9 +199,3 @@ def _sides(points: Floats, closest: Floats, normals: Floats, result: Floats) -> 
         for axis in range(3):
             side += (points[row, axis] - closest[row, axis]) * normals[row, axis]
         result[row] = -1.0 if side < 0 else 1.0
-
-
-def _unit(vectors: Floats) -> Floats:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    # opposite faces leave rounding behind, which is no direction
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)

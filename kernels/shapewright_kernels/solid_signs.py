@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Bools, Floats, Ints
-from .mesh_closing import close_mesh
+from .mesh_closing import close_merged
 from .narrow_band import Coords, Lattice
 from .orientation import consistent_orientation
-from .topology import merge_vertices
+from .topology import edge_topology, merge_vertices
 from .triangles import face_normals
 from .winding import WindingIndex, build_winding_index, winding_numbers
 from .winding_bricks import lattice_windings
@@ -65,13 +65,16 @@ class SolidSigns:
     def __init__(self, vertices: ArrayLike, faces: ArrayLike, *, relative_tolerance: float = 1e-9) -> None:
         positions, group = merge_vertices(vertices, relative_tolerance)
         merged = group[np.asarray(faces, np.int64).reshape(-1, 3)]
-        oriented = consistent_orientation(merged, face_normals(positions, merged)[1])
+        topology = edge_topology(merged)
+        oriented = consistent_orientation(merged, face_normals(positions, merged)[1], topology)
         self.vertices: Floats = positions
         self.faces: Ints = oriented.faces
         """Over :attr:`vertices`, in the order given, with their repaired winding."""
         self.flipped: Bools = oriented.flipped
         """``(F,)``: the faces whose winding was repaired."""
-        self._closed = close_mesh(positions, oriented.faces, relative_tolerance=0.0)
+        self.topology = edge_topology(oriented.faces) if oriented.flipped.any() else topology
+        """Edges of :attr:`faces`."""
+        self._closed = close_merged(positions, oriented.faces, self.topology)
         self._extent = float(np.ptp(positions, axis=0).max())
         self.report = SignReport(
             int(oriented.flipped.sum()), oriented.conflicts, self._closed.boundary_edges, self._closed.open_edges

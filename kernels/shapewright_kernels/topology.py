@@ -165,12 +165,13 @@ def edge_topology(faces: ArrayLike) -> EdgeTopology:
     low = np.minimum(tail, head)[half_edges]
     high = np.maximum(tail, head)[half_edges]
     span = int(corners.max(initial=0)) + 1
-    keys = low * span + high
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    start = np.flatnonzero(np.concatenate((np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1])))
-    edges = np.stack([keys[start] // span, keys[start] % span], axis=1)
-    return EdgeTopology(corners, edges, np.append(start, len(keys)), half_edges[order], proper)
+    order = _order_by(low, _order_by(high, np.arange(len(high)), span), span)
+    low, high = low[order], high[order]
+    fresh = np.ones(len(low), bool)
+    fresh[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+    start = np.flatnonzero(fresh)
+    edges = np.stack([low[start], high[start]], axis=1)
+    return EdgeTopology(corners, edges, np.append(start, len(low)), half_edges[order], proper)
 
 
 def connected_groups(tuples: ArrayLike) -> tuple[Ints, Ints]:
@@ -222,6 +223,22 @@ def duplicate_faces(faces: ArrayLike) -> Bools:
 def _proper(corners: Ints) -> Bools:
     """Faces with three different corners."""
     return (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 2] != corners[:, 0])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _order_by(keys: Ints, order: Ints, span: int) -> Ints:
+    """Sort ``order`` by ``keys[order]``, integers below ``span``; what is equal stays in its order."""
+    starts = np.zeros(span + 1, np.int64)
+    for row in range(len(keys)):
+        starts[keys[row] + 1] += 1
+    for key in range(span):
+        starts[key + 1] += starts[key]
+    result = np.empty_like(order)
+    for place in order:
+        key = keys[place]
+        result[starts[key]] = place
+        starts[key] += 1
+    return result
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from shapewright.errors import MeshError
 from shapewright.states import Frame, Mesh
 from shapewright_kernels.narrow_band import Lattice, closest_points
-from shapewright_kernels.pseudonormal import nearest_feature_normals, pseudonormals
+from shapewright_kernels.pseudonormal import Pseudonormals, merged_pseudonormals, nearest_feature_normals, pseudonormals
 from shapewright_kernels.signed_lattice import signed_gradients, signed_values
 from shapewright_kernels.solid_signs import ON_SURFACE, REVERSED, Sides, SignReport, SolidSigns
 
@@ -69,14 +70,13 @@ class DistanceField:
         if not config.shell:
             self.signs = SolidSigns(self.vertices, self.faces)
             _announce(self.signs.report, config)
-        self._normals = pseudonormals(self.vertices, self._faces) if config.gradients else None
 
-    @property
-    def _faces(self) -> NDArray[np.int64]:
-        """Faces in the winding that the signs use."""
-        if self.signs is None or not self.signs.report.flipped_faces:
-            return self.faces
-        return np.where(self.signs.flipped[:, None], self.faces[:, [0, 2, 1]], self.faces)
+    @cached_property
+    def _normals(self) -> Pseudonormals:
+        """Of the faces in the winding that the signs use."""
+        if self.signs is None:
+            return pseudonormals(self.vertices, self.faces)
+        return merged_pseudonormals(self.signs.vertices, self.signs.faces, self.signs.topology)
 
     def sides(self, coords: NDArray[np.int32], distances: Floats) -> Sides:
         """Which side of the surface lattice points lie on, ``(N,)``; zeros around shells, which have no inside."""
@@ -97,7 +97,6 @@ class DistanceField:
         self, coords: NDArray[np.int32], distances: Floats, faces: NDArray[np.int32], sides: Sides
     ) -> Singles:
         """Unit gradients ``(N, 3)`` float32; on the surface the outward pseudonormal of the nearest feature."""
-        assert self._normals is not None
         corners = self.vertices[self.faces]
         result = signed_gradients(coords, self.lattice, faces, corners, sides)
         at = np.flatnonzero(distances <= ON_SURFACE * self._extent)
@@ -110,8 +109,11 @@ class DistanceField:
 
 def _used(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
     """Without the vertices that no face refers to, which need not be finite."""
-    used, index = np.unique(faces, return_inverse=True)
-    return vertices[used], index.reshape(-1, 3)
+    mask = np.zeros(len(vertices), bool)
+    mask[faces] = True
+    if mask.all():
+        return vertices, faces
+    return vertices[mask], (np.cumsum(mask) - 1)[faces]
 
 
 def _announce(report: SignReport, config: Config) -> None:
