@@ -208,6 +208,8 @@ class MetricDefinition:
     """``"metrics"`` (accuracy against the reference) or ``"health"`` (state of the result as a mesh)."""
     failure: float | None = None
     """What a failed cell counts as in averages (evaluation protocol 5.6); ``None`` where it is only counted."""
+    symmetric: bool = False
+    """Whether the figure stays the same when result and reference change places."""
 
 
 class Metric(Component[ConfigT]):
@@ -221,3 +223,10 @@ class Metric(Component[ConfigT]):
 
     @abstractmethod
     def measure(self, pair: MeshPair) -> Mapping[str, float]: ...
+
+    def deviations(self, pair: MeshPair, points: Tensor) -> Tensor | None:
+        """Distances ``(N,)`` of ``points`` ``(N, 3)`` to the surface of the reference, for maps of the error.
+
+        A metric that measures no such distance leaves this out and answers ``None``.
+        """
+        return None

@@ -11,10 +11,10 @@ from ..errors import ShapewrightError
 from ..spec import satisfies
 from ..states import Frame, Mesh
 from . import fields, toys
-from .check import CheckFailure, NotHere, require
+from .check import Check, CheckFailure, NotHere, require
 from .common import in_precision
 from .examples import SHAPES, calls, from_representations, partner, partners, state_of
-from .measure import distances, sample
+from .measure import sample
 from .subject import RESOLUTION, Call, Subject
 from .values import difference, floats
 from .wellformed import require_well_formed
@@ -101,9 +101,9 @@ def _require_holds(outer: Frame, inner: Frame, where: str) -> None:
 
 def _require_near(result: Mesh, mesh: Mesh, limit: float, where: str) -> None:
     require(len(result.faces), f"{where}: no faces")
-    corners = [m.vertices.detach().cpu().double().numpy()[m.faces.cpu().numpy()] for m in (result, mesh)]
-    there = float(distances(sample(mesh, 150), corners[0]).mean())
-    back = float(distances(sample(result, 150), corners[1]).mean())
+    points = [torch.from_numpy(sample(m, 1500)) for m in (result, mesh)]
+    apart = torch.cdist(*points)
+    there, back = (float(apart.amin(dim=axis).mean()) for axis in (0, 1))
     require(
         max(there, back) <= limit,
         f"{where}: {max(there, back):.3g} from the original on average, more than a cell ({limit:.3g})",
@@ -191,3 +191,18 @@ def _untyped(name: str, error: Exception) -> str:
         "(MeshError, StateError) that says what to do"
     )
 
+
+
+REPRESENTATION_FRAMES = Check(
+    "frames", "the state's frame holds the mesh's, up kept; results come back in place", representation_frames, True
+)
+EXTRACTOR_FRAMES = Check("frames", "meshes lie in the state's frame, in its units, and say so", extractor_frames, True)
+REPRESENTATION_DTYPE = Check("dtype", "meshes in single and double precision mean the same state", representation_dtype)
+REPRESENTATION_DEGENERATE = Check(
+    "degenerate",
+    "an empty mesh and one triangle: a result, or an error of Shapewright's",
+    representation_degenerate,
+)
+EXTRACTOR_DEGENERATE = Check(
+    "degenerate", "a state without surface: no faces, or an error of Shapewright's", extractor_degenerate
+)

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from . import claims, common, geometry
+from . import claims, flow, geometry, images, learned, scores, shapes, tokens
 from .check import Check
 from .common import BUILDS, DETERMINISTIC, DEVICES, DIFFERENTIABLE, DTYPE, FIRST, LIGHT_IMPORT, OUTPUTS, PORTS, PURE
 
-_REPRESENTATION = (
-    *FIRST,
-    DETERMINISTIC,
-    Check("frames", "the state's frame holds the mesh's, up kept; results come back in place",
-          geometry.representation_frames, basic=True),
-    PURE,
-    Check("dtype", "meshes in single and in double precision mean the same state", geometry.representation_dtype),
-    Check("degenerate", "an empty mesh and one triangle: a result, or an error of Shapewright's",
-          geometry.representation_degenerate),
-    DEVICES,
-    *claims.GEOMETRIC,
-    DIFFERENTIABLE,
-)  # fmt: skip
-_EXTRACTOR = (
-    *FIRST,
-    DETERMINISTIC,
-    Check("frames", "meshes lie in the state's frame, in its units, and say so", geometry.extractor_frames, basic=True),
-    PURE,
-    DTYPE,
-    Check("degenerate", "a state without surface: no faces, or an error of Shapewright's",
-          geometry.extractor_degenerate),
-    DEVICES,
-    claims.HONEST_WINDING,
-    *claims.GEOMETRIC,
-    DIFFERENTIABLE,
-)  # fmt: skip
-
-_BY_KIND: dict[str, tuple[Check, ...]] = {"representation": _REPRESENTATION, "extractor": _EXTRACTOR}
+_DESCRIBED = (LIGHT_IMPORT, BUILDS, PORTS)
+_BY_KIND: dict[str, tuple[Check, ...]] = {
+    "representation": (
+        *FIRST,
+        DETERMINISTIC,
+        geometry.REPRESENTATION_FRAMES,
+        PURE,
+        geometry.REPRESENTATION_DTYPE,
+        geometry.REPRESENTATION_DEGENERATE,
+        DEVICES,
+        *claims.GEOMETRIC,
+        DIFFERENTIABLE,
+    ),
+    "extractor": (
+        *FIRST,
+        DETERMINISTIC,
+        geometry.EXTRACTOR_FRAMES,
+        PURE,
+        DTYPE,
+        geometry.EXTRACTOR_DEGENERATE,
+        DEVICES,
+        claims.HONEST_WINDING,
+        *claims.GEOMETRIC,
+        DIFFERENTIABLE,
+    ),
+    "attention": (*FIRST, DETERMINISTIC, tokens.SHAPE, PURE, DTYPE, *tokens.CHECKS, DEVICES, DIFFERENTIABLE),
+    "encoder": (*FIRST, DETERMINISTIC, PURE, DTYPE, learned.BATCHING, *learned.ENCODER, DEVICES, DIFFERENTIABLE),
+    "generator": (*FIRST, DETERMINISTIC, PURE, DTYPE, *learned.GENERATOR, learned.BATCHING, DEVICES, DIFFERENTIABLE),
+    "conditioner": (*FIRST, DETERMINISTIC, PURE, *learned.CONDITIONER, DEVICES),
+    "sampler": (*_DESCRIBED, flow.OUTPUTS, flow.DETERMINISTIC, *flow.CHECKS),
+    "transform": (*FIRST, DETERMINISTIC, PURE, DEVICES, DIFFERENTIABLE),
+    "renderer": (*FIRST, DETERMINISTIC, images.BUFFERS, PURE, *images.CHECKS, DEVICES, DIFFERENTIABLE),
+    "dataset": (*_DESCRIBED, shapes.OUTPUTS, *shapes.CHECKS),
+    "metric": (*_DESCRIBED, scores.PROTOCOLS, DETERMINISTIC, PURE, *scores.CHECKS),
+}
 
 
 def checks_of(kind: str) -> tuple[Check, ...]:
     """The checks of one kind in the order in which they are run."""
-    return _BY_KIND.get(kind, (LIGHT_IMPORT, BUILDS, PORTS, OUTPUTS, DETERMINISTIC, PURE))
-
-
-__all__ = ["checks_of", "common"]
+    return _BY_KIND[kind]

@@ -17,7 +17,7 @@ CENTRE = (0.0137, -0.0071, 0.0093)
 SPHERE, INNER = 0.43, 0.21
 """Radii of the outer and the inner sphere."""
 DISC = 0.41
-SEAM = 0.66
+SEAM = 0.54
 """Length of the edge that three quads share."""
 CUBE = 0.51
 """Edge of the cube."""
@@ -91,7 +91,7 @@ def disc() -> Mesh:
 
 def three_quads() -> Mesh:
     """Three squares on one edge, 120 degrees apart."""
-    half, width = SEAM / 2, 0.4
+    half, width = SEAM / 2, 0.36
     points = [[0.0, 0.0, -half], [0.0, 0.0, half]]
     faces = []
     for k in range(3):
