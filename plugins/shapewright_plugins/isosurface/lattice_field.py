@@ -12,7 +12,7 @@ from shapewright.errors import StateError
 from shapewright.states import Frame, FunctionField, GridField, SparseField
 from torch import Tensor
 
-from .refinement import FunctionOptions, refine
+from .refinement import BATCH, FunctionOptions, refine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,32 @@ def lattice_field(
                 f"0..{sparse.resolution}, not {least}..{most}"
             )
     return LatticeField(_float(sparse.feats[:, 0]), coords, state.gradients, level, state.frame, state.spacing)
+
+
+def carries_gradients(state: GridField | SparseField | FunctionField, field: LatticeField) -> bool:
+    """Whether autograd is on and would reach something through the values; a function is asked for one of them."""
+    if not torch.is_grad_enabled():
+        return False
+    if isinstance(state, FunctionField) and field.coords is not None and len(field.coords):
+        return bool(state.query(_places(field, field.coords[:1])).requires_grad)
+    return field.values.requires_grad
+
+
+def attached(state: FunctionField, field: LatticeField, rows: Tensor) -> Tensor:
+    """``field.values[rows]``, to the bit, with the gradients of the function at those lattice points."""
+    assert field.coords is not None
+    used, where = torch.unique(rows, return_inverse=True)
+    points = _places(field, field.coords[used.numpy()])
+    again = torch.cat([state.query(part) for part in torch.split(points, BATCH)]).to(field.values)
+    # A function may round differently in another batch; the edges cross by the values that were found first.
+    return (field.values[used] + (again - again.detach()))[where]
+
+
+def _places(field: LatticeField, coords: NDArray[np.int32]) -> Tensor:
+    """``(N, 3)`` float32 positions of lattice points, as :func:`.refinement.refine` rounds them."""
+    count = np.rint(np.array(field.frame.extent) / field.spacing)
+    steps = coords.astype(np.float64) / count
+    return torch.from_numpy((np.array(field.frame.lower) + steps * np.array(field.frame.extent)).astype(np.float32))
 
 
 def _float(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from shapewright_kernels.marching_cubes import (
     sparse_edge_mesh,
 )
 
-from .lattice_field import lattice_field
+from .lattice_field import attached, carries_gradients, lattice_field
 from .refinement import FunctionOptions
 
 
@@ -30,7 +30,9 @@ class MarchingCubes(Extractor[Config, GridField | SparseField | FunctionField]):
 
     The surface is a 2-manifold, closed wherever all cells around it are active; a missing cell (or a value that is not
     finite) is a hole. A value exactly at the level counts as outside. Vertices are differentiable in the values; which
-    edges they lie on is not. A function is sampled near its surface (:func:`.refinement.refine`), without gradients.
+    edges they lie on is not. A function is sampled near its surface (:func:`.refinement.refine`); where its values carry
+    gradients, it is called once more at the ends of the crossing edges, so that vertices are differentiable in whatever
+    it was made of.
 
     Source: Lorensen and Cline 1987, with a case table that treats shared faces alike from both sides.
     """
@@ -40,7 +42,7 @@ class MarchingCubes(Extractor[Config, GridField | SparseField | FunctionField]):
     def extract(self, state: GridField | SparseField | FunctionField) -> Mesh:
         """The level set in the units of ``state.frame``; no faces where the field does not change sign."""
         field = lattice_field(state, self.config.level, self.config, "extractor/marching-cubes")
-        if not (field.values.requires_grad and torch.is_grad_enabled()):
+        if not carries_gradients(state, field):
             found = (
                 marching_cubes(field.array, field.level)
                 if field.coords is None
@@ -55,7 +57,8 @@ class MarchingCubes(Extractor[Config, GridField | SparseField | FunctionField]):
         device = field.values.device
         ends = torch.from_numpy(edges.ends).to(device)
         axis = torch.from_numpy(edges.axis).to(device).long()
-        low, high = field.values.reshape(-1)[ends].unbind(dim=1)
+        values = attached(state, field, ends) if isinstance(state, FunctionField) else field.values.reshape(-1)[ends]
+        low, high = values.unbind(dim=1)
         along = (field.level - low) / (high - low)  # in [0, 1] without clamping: rounding is monotone
         lower = torch.from_numpy(edges.lower).to(device, low.dtype)
         vertices = lower.scatter_add(1, axis[:, None], along[:, None])
