@@ -76,7 +76,7 @@ class Effort:
 
 
 QUICK = Effort(repeats=3, least=2, budget=0.8, keep_slow_first=True)
-FULL = Effort(repeats=7, least=3, budget=8.0)
+FULL = Effort(repeats=5, least=3, budget=4.0)
 
 
 @dataclass
