@@ -15,11 +15,16 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
-from .bvh import STACK, build_bvh, triangle_boxes
+from .bvh import RECORD, STACK, arrange
+from .curve_order import curve_order as curve_order
+from .point_packets import BEST, LANES, NEAREST, ROOM, SECOND, SLACK, fill_lanes, lower_packet, seed_lanes
 from .threads import run_chunks, spans
 
-CHUNK = 2048
+CHUNK = 4096
 """Queries a task: fixed, so that the answers do not depend on the number of threads."""
+FACES = 16384
+"""Faces a task while an index is built."""
+LEAF = 4
 FLAT = 1e-14
 """Height over length below which a triangle's height is rounding noise and the triangle counts as its longest edge."""
 TIE = 1e-13
@@ -36,6 +41,7 @@ class ClosestPointIndex:
         vertices: ``(V, 3)`` floats, finite where a face uses them.
         faces: ``(F, 3)`` integers into ``vertices``, ``F`` at least 1; degenerate faces are allowed.
         normals: ``(F, 3)`` unit normals, for queries that choose by normal among equally far faces.
+        threads: as in :func:`~shapewright_kernels.threads.run_chunks`; does not change the index.
     Raises:
         ValueError: there is no face, or a face has a non-finite corner.
 
@@ -45,16 +51,25 @@ class ClosestPointIndex:
     ([2.0, 5.0], [0, 0], [[0.25, 0.25, 0.0], [1.0, 0.0, 0.0]])
     """
 
-    def __init__(self, vertices: ArrayLike, faces: ArrayLike, normals: Floats | None = None) -> None:
+    def __init__(
+        self, vertices: ArrayLike, faces: ArrayLike, normals: Floats | None = None, *, threads: int | None = None
+    ) -> None:
         points = np.ascontiguousarray(vertices, dtype=np.float64).reshape(-1, 3)
         corners = np.ascontiguousarray(faces, dtype=np.int64).reshape(-1, 3)
         if len(corners) == 0:
             raise ValueError("closest points need a mesh with at least one face")
-        triangles = points[corners]
-        self.tree = build_bvh(*triangle_boxes(triangles))
-        self._scale = float(np.abs(triangles).max())
-        self._frames = _plane_frames(triangles[self.tree.order])
-        self._normals = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals[self.tree.order])
+        count = len(corners)
+        records = np.empty((count, RECORD))
+        parts = spans(count, FACES)
+        if not all(run_chunks(lambda span: _fill_records(points, corners, *span, records), parts, threads)):
+            raise ValueError("closest points need faces with finite corners; drop the others first")
+        self.tree = arrange(records, LEAF, threads)
+        self._scale = float(np.abs(self.tree.boxes[0]).max())
+        self._frames = np.zeros((count, 12))
+        self._normals = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals, np.float64)
+        run_chunks(
+            lambda span: _fill_frames(points, corners, self.tree.order, *span, self._frames), parts, threads
+        )  # fmt: skip
 
     def query(
         self,
@@ -79,36 +94,51 @@ class ClosestPointIndex:
         Raises:
             ValueError: a query is not finite, or ``normals`` were given to an index without any.
         """
-        if normals is not None and len(self._normals) == 0:
-            raise ValueError("build the index with normals to choose by normal")
-        wanted = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals, dtype=np.float64)
         queries = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
+        closest = np.empty((len(queries), 3))
+        wanted = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals, dtype=np.float64)
+        sources = np.arange(len(wanted))
+        distances, faces = self._answer(queries, normals is not None, wanted, sources, limit, closest, threads)
+        return distances, faces, closest
+
+    def nearest(
+        self, points: ArrayLike, face_normals: Floats, sources: Ints, *, threads: int | None = None
+    ) -> tuple[Floats, Ints]:
+        """Distances and faces as :meth:`query` tells them for points that lie on faces of another mesh.
+
+        Args:
+            points: ``(Q, 3)``. face_normals: ``(G, 3)`` unit normals of the other mesh.
+            sources: ``(Q,)`` int64, rows of ``face_normals``; the normal of each point.
+        """
+        queries = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
+        return self._answer(queries, True, face_normals, sources, np.inf, np.empty((0, 3)), threads)
+
+    def _answer(
+        self,
+        queries: Floats,
+        choose: bool,
+        wanted: Floats,
+        sources: Ints,
+        limit: float,
+        closest: Floats,
+        threads: int | None,
+    ) -> tuple[Floats, Ints]:
+        if choose and len(self._normals) == 0:
+            raise ValueError("build the index with normals to choose by normal")
         if not np.isfinite(queries).all():
             raise ValueError("queries must be finite")
         order = curve_order(queries)
-        distances = np.empty(len(queries))
-        faces = np.empty(len(queries), np.int64)
-        closest = np.empty((len(queries), 3))
+        distances, faces = np.empty(len(queries)), np.empty(len(queries), np.int64)
         tree = self.tree
 
         def work(span: tuple[int, int]) -> None:
             _query(
                 queries, order, *span, tree.boxes, tree.first, tree.size, tree.order, self._frames, limit * limit,
-                self._scale, wanted, self._normals, distances, faces, closest,
+                self._scale, wanted, sources, self._normals, distances, faces, closest,
             )  # fmt: skip
 
         run_chunks(work, spans(len(queries), CHUNK), threads)
-        return distances, faces, closest
-
-
-def curve_order(points: Floats) -> Ints:
-    """Permutation that visits ``points`` ``(Q, 3)`` along a Morton curve over their bounding box."""
-    if len(points) == 0:
-        return np.zeros(0, np.int64)
-    low = points.min(axis=0)
-    extent = float((points.max(axis=0) - low).max())
-    keys = _morton_keys(points, low, (2**21 - 1) / extent if extent > 1e-300 else 0.0)
-    return np.argsort(keys, kind="stable")
+        return distances, faces
 
 
 def closest_point_on_triangle(point: ArrayLike, triangle: ArrayLike) -> Floats:
@@ -121,70 +151,76 @@ def closest_point_on_triangle(point: ArrayLike, triangle: ArrayLike) -> Floats:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _spread(value: int) -> int:
-    """Insert two zero bits between the 21 low bits of ``value``."""
-    value &= 0x1FFFFF
-    value = (value | value << 32) & 0x1F00000000FFFF
-    value = (value | value << 16) & 0x1F0000FF0000FF
-    value = (value | value << 8) & 0x100F00F00F00F00F
-    value = (value | value << 4) & 0x10C30C30C30C30C3
-    return (value | value << 2) & 0x1249249249249249
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _morton_keys(points: Floats, low: Floats, scale: float) -> Ints:
-    keys = np.empty(len(points), np.int64)
-    for row in range(len(points)):
-        x = int((points[row, 0] - low[0]) * scale)
-        y = int((points[row, 1] - low[1]) * scale)
-        z = int((points[row, 2] - low[2]) * scale)
-        keys[row] = _spread(x) << 2 | _spread(y) << 1 | _spread(z)
-    return keys
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _plane_frames(triangles: Floats) -> Floats:
     """``(F, 12)``: base corner, unit base direction, unit height direction, base length, foot of the height, height."""
     frames = np.zeros((len(triangles), 12))
-    base, side = np.empty(3), np.empty(3)
     for row in range(len(triangles)):
-        longest, start = -1.0, 0
-        for corner in range(3):
-            squared = 0.0
-            for axis in range(3):
-                squared += (triangles[row, (corner + 1) % 3, axis] - triangles[row, corner, axis]) ** 2
-            if squared > longest:
-                longest, start = squared, corner
-        length = np.sqrt(longest)
-        frame = frames[row]
-        for axis in range(3):
-            frame[axis] = triangles[row, start, axis]
-            base[axis] = triangles[row, (start + 1) % 3, axis] - frame[axis]
-            side[axis] = triangles[row, (start + 2) % 3, axis] - frame[axis]
-        if length == 0.0:
-            continue
-        foot = 0.0
-        for axis in range(3):
-            base[axis] /= length
-            foot += side[axis] * base[axis]
-        rest = 0.0  # a second projection removes what rounding left along the base; slivers need it
-        for axis in range(3):
-            side[axis] -= foot * base[axis]
-            rest += side[axis] * base[axis]
-        height = 0.0
-        for axis in range(3):
-            side[axis] -= rest * base[axis]
-            height += side[axis] ** 2
-        height = np.sqrt(height)
-        if height <= FLAT * length:
-            height = 0.0
-        for axis in range(3):
-            frame[3 + axis] = base[axis]
-            frame[6 + axis] = side[axis] / height if height > 0.0 else 0.0
-        frame[9] = length
-        frame[10] = min(max(foot + rest, 0.0), length)
-        frame[11] = height
+        _plane_frame(triangles[row], frames[row])
     return frames
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _plane_frame(triangle: Floats, frame: Floats) -> None:
+    """Frame of one triangle, into zeros."""
+    longest, start = -1.0, 0
+    for corner in range(3):
+        squared = 0.0
+        for axis in range(3):
+            squared += (triangle[(corner + 1) % 3, axis] - triangle[corner, axis]) ** 2
+        if squared > longest:
+            longest, start = squared, corner
+    length = np.sqrt(longest)
+    for axis in range(3):
+        frame[axis] = triangle[start, axis]
+        frame[3 + axis] = triangle[(start + 1) % 3, axis] - frame[axis]
+        frame[6 + axis] = triangle[(start + 2) % 3, axis] - frame[axis]
+    if length == 0.0:
+        return
+    foot = 0.0
+    for axis in range(3):
+        frame[3 + axis] /= length
+        foot += frame[6 + axis] * frame[3 + axis]
+    rest = 0.0  # a second projection removes what rounding left along the base; slivers need it
+    for axis in range(3):
+        frame[6 + axis] -= foot * frame[3 + axis]
+        rest += frame[6 + axis] * frame[3 + axis]
+    height = 0.0
+    for axis in range(3):
+        frame[6 + axis] -= rest * frame[3 + axis]
+        height += frame[6 + axis] ** 2
+    height = np.sqrt(height)
+    if height <= FLAT * length:
+        height = 0.0
+    for axis in range(3):
+        frame[6 + axis] = frame[6 + axis] / height if height > 0.0 else 0.0
+    frame[9] = length
+    frame[10] = min(max(foot + rest, 0.0), length)
+    frame[11] = height
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill_records(points: Floats, faces: Ints, start: int, stop: int, records: Floats) -> bool:
+    """Boxes of some faces as :mod:`.bvh` wants them; whether all their corners are finite."""
+    rest = 0.0
+    for face in range(start, stop):
+        for axis in range(3):
+            a, b, c = points[faces[face, 0], axis], points[faces[face, 1], axis], points[faces[face, 2], axis]
+            low, high = (a if a < b else b), (b if a < b else a)
+            records[face, axis], records[face, axis + 4] = (c if c < low else low), -(c if c > high else high)
+            rest += (a - a) + (b - b) + (c - c)  # NaN where one is not finite
+        records[face, 3], records[face, 7] = face, 0.0
+    return rest == 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill_frames(points: Floats, faces: Ints, order: Ints, start: int, stop: int, frames: Floats) -> None:
+    """Plane frames of the faces ``order[start:stop]``."""
+    corners = np.empty((3, 3))
+    for row in range(start, stop):
+        for corner in range(3):
+            for axis in range(3):
+                corners[corner, axis] = points[faces[order[row], corner], axis]
+        _plane_frame(corners, frames[row])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -255,73 +291,113 @@ def _better_normal(wanted: Floats, candidate: Floats, holder: Floats, earlier: b
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _search(
+    x: float, y: float, z: float, seed: int, wanted: Floats, boxes: Floats, first: Ints, size: Ints, ids: Ints,
+    frames: Floats, normals: Floats, limit: float, scale: float, stack: Ints, bounds: Floats,
+) -> tuple[int, float]:  # fmt: skip
+    """Slot of the face to tell for one point, or -1, and the squared distance; ties are decided here."""
+    best, found, window = limit, -1, limit
+    if seed >= 0:
+        distance = _squared_distance(frames, seed, x, y, z)
+        if distance <= limit:
+            best, found, window = distance, seed, _tie_window(distance, scale)
+    stack[0] = 0
+    bounds[0] = box_distance(boxes, 0, x, y, z)
+    top = 1
+    while top > 0:
+        top -= 1
+        if bounds[top] > window:
+            continue
+        node = stack[top]
+        while size[node] == 0:
+            near = first[node]
+            far = near + 1
+            near_distance = box_distance(boxes, near, x, y, z)
+            far_distance = box_distance(boxes, far, x, y, z)
+            if far_distance < near_distance:
+                near, far = far, near
+                near_distance, far_distance = far_distance, near_distance
+            if far_distance <= window:
+                stack[top] = far
+                bounds[top] = far_distance
+                top += 1
+            if near_distance > window:
+                node = -1
+                break
+            node = near
+        if node < 0:
+            continue
+        for item in range(first[node], first[node] + size[node]):
+            distance = _squared_distance(frames, item, x, y, z)
+            if distance > window or distance > limit:
+                continue
+            if found < 0 or _tie_window(distance, scale) < best:
+                found = item
+            elif len(wanted) == 0:
+                if ids[item] < ids[found]:
+                    found = item
+            elif item != found and _better_normal(
+                wanted, normals[ids[item]], normals[ids[found]], ids[item] < ids[found]
+            ):
+                found = item
+            if distance < best:
+                best = distance
+            if found >= 0:
+                window = _tie_window(best, scale)
+    return found, best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _query(
     points: Floats, rows: Ints, start: int, stop: int, boxes: Floats, first: Ints, size: Ints, ids: Ints,
-    frames: Floats, limit: float, scale: float, wanted: Floats, normals: Floats,
+    frames: Floats, limit: float, scale: float, wanted: Floats, sources: Ints, normals: Floats,
     distances: Floats, faces: Ints, closest: Floats,
 ) -> None:  # fmt: skip
-    stack = np.empty(STACK, np.int64)
-    stack_distance = np.empty(STACK)
-    seed = -1
-    for slot in range(start, stop):
-        row = rows[slot]
-        x, y, z = points[row, 0], points[row, 1], points[row, 2]
-        best, found, window = limit, -1, limit
-        if seed >= 0:
-            distance = _squared_distance(frames, seed, x, y, z)
-            if distance <= limit:
-                best, found, window = distance, seed, _tie_window(distance, scale)
-        stack[0] = 0
-        stack_distance[0] = box_distance(boxes, 0, x, y, z)
-        top = 1
-        while top > 0:
-            top -= 1
-            if stack_distance[top] > window:
-                continue
-            node = stack[top]
-            while size[node] == 0:
-                near = first[node]
-                far = near + 1
-                near_distance = box_distance(boxes, near, x, y, z)
-                far_distance = box_distance(boxes, far, x, y, z)
-                if far_distance < near_distance:
-                    near, far = far, near
-                    near_distance, far_distance = far_distance, near_distance
-                if far_distance <= window:
-                    stack[top] = far
-                    stack_distance[top] = far_distance
-                    top += 1
-                if near_distance > window:
-                    node = -1
-                    break
-                node = near
-            if node < 0:
-                continue
-            for item in range(first[node], first[node] + size[node]):
-                distance = _squared_distance(frames, item, x, y, z)
-                if distance > window or distance > limit:
-                    continue
-                if found < 0 or _tie_window(distance, scale) < best:
-                    found = item
-                elif len(wanted) == 0:
-                    if ids[item] < ids[found]:
-                        found = item
-                elif item != found and _better_normal(
-                    wanted[row], normals[item], normals[found], ids[item] < ids[found]
-                ):
-                    found = item
-                if distance < best:
-                    best = distance
+    stack, bounds = np.empty(STACK, np.int64), np.empty(STACK)
+    lanes, packet = np.zeros(ROOM), np.empty(6)
+    bits = lanes.view(np.int64)
+    seeds = np.full(4, -1, np.int64)
+    lane_limit = np.nextafter(limit, np.inf)
+    slack = SLACK * scale * scale
+    seed, nobody = -1, wanted[:0].ravel()
+    given_up, alone = 0, 0
+    for begin in range(start, stop, LANES):
+        end = min(begin + LANES, stop)
+        decided = False
+        if alone > 0:
+            alone -= 1
+        elif end - begin >= LANES // 4:
+            fill_lanes(points, rows, begin, end, lane_limit, lanes)
+            seed_lanes(frames, seeds, lane_limit, slack, lanes, LANES)
+            decided = lower_packet(lanes, bits, LANES, slack, boxes, first, size, frames, stack, bounds, packet)
+            given_up = 0 if decided else min(given_up + 1, 4)
+            alone = 0 if decided else 2**given_up
+            if decided:
+                for place in range(len(seeds)):
+                    seeds[place] = int(lanes[NEAREST + (place + 1) * LANES // len(seeds) - 1])
+        for slot in range(begin, end):
+            row, lane = rows[slot], slot - begin
+            x, y, z = points[row, 0], points[row, 1], points[row, 2]
+            best, found = np.inf, -1
+            if decided:
+                best, found = lanes[BEST + lane], int(lanes[NEAREST + lane])
+            if not decided or (found >= 0 and lanes[SECOND + lane] <= best * (1.0 + 2.0 * SLACK) + slack):
                 if found >= 0:
-                    window = _tie_window(best, scale)
-        if found < 0:
-            distances[row] = np.inf
-            faces[row] = -1
-            closest[row] = np.nan
-            continue
-        seed = found
-        s, t = _nearest_in_plane(frames, found, x, y, z)
-        distances[row] = np.sqrt(best)
-        faces[row] = ids[found]
-        for axis in range(3):
-            closest[row, axis] = frames[found, axis] + s * frames[found, 3 + axis] + t * frames[found, 6 + axis]
+                    seed = found
+                found, best = _search(
+                    x, y, z, seed, wanted[sources[row]] if len(wanted) > 0 else nobody, boxes, first, size, ids, frames,
+                    normals, limit, scale, stack, bounds,
+                )  # fmt: skip
+            if found < 0:
+                distances[row] = np.inf
+                faces[row] = -1
+                if len(closest) > 0:
+                    closest[row] = np.nan
+                continue
+            seed = found
+            distances[row] = np.sqrt(best)
+            faces[row] = ids[found]
+            if len(closest) > 0:
+                s, t = _nearest_in_plane(frames, found, x, y, z)
+                for axis in range(3):
+                    closest[row, axis] = frames[found, axis] + s * frames[found, 3 + axis] + t * frames[found, 6 + axis]

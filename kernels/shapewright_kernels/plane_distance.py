@@ -22,6 +22,19 @@ LIMITS = 5
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def across(x: float, y: float, z: float) -> tuple[float, float, float]:
+    """A unit vector at right angles to a unit vector."""
+    if abs(x) <= abs(y) and abs(x) <= abs(z):
+        hx, hy, hz = 0.0, -z, y
+    elif abs(y) <= abs(z):
+        hx, hy, hz = z, 0.0, -x
+    else:
+        hx, hy, hz = -y, x, 0.0
+    scale = 1.0 / sqrt(hx * hx + hy * hy + hz * hz)
+    return hx * scale, hy * scale, hz * scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def complete_planes(frames: Floats) -> Floats:
     """Plane frames completed to orthonormal bases, ``(F, 20)``, so that degenerate triangles need no branch.
 
@@ -38,14 +51,7 @@ def complete_planes(frames: Floats) -> Floats:
             plane[3] = 1.0
         hx, hy, hz = plane[6], plane[7], plane[8]
         if plane[11] == 0.0:  # any direction across the segment
-            if abs(bx) <= abs(by) and abs(bx) <= abs(bz):
-                hx, hy, hz = 0.0, -bz, by
-            elif abs(by) <= abs(bz):
-                hx, hy, hz = bz, 0.0, -bx
-            else:
-                hx, hy, hz = -by, bx, 0.0
-            scale = 1.0 / sqrt(hx * hx + hy * hy + hz * hz)
-            hx, hy, hz = hx * scale, hy * scale, hz * scale
+            hx, hy, hz = across(bx, by, bz)
         plane[12], plane[13], plane[14] = hx, hy, hz
         plane[15], plane[16], plane[17] = by * hz - bz * hy, bz * hx - bx * hz, bx * hy - by * hx
         left = plane[10] ** 2 + plane[11] ** 2

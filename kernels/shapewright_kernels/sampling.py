@@ -8,17 +8,23 @@ from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
 from .rows import norm_rows
+from .threads import run_chunks, spans
+
+CHUNK = 1 << 16
 
 
-def sample_triangles(corners: ArrayLike, areas: ArrayLike, uniforms: ArrayLike) -> tuple[Floats, Ints]:
+def sample_triangles(
+    corners: ArrayLike, areas: ArrayLike, uniforms: ArrayLike, *, threads: int | None = None
+) -> tuple[Floats, Ints]:
     """Area-uniform points, grouped by triangle.
 
-    Triangle by binary search in the cumulative area, then ``(1 - sqrt(r1)) a + sqrt(r1) (1 - r2) b + sqrt(r1) r2 c``
+    Triangle by its place in the cumulative area, then ``(1 - sqrt(r1)) a + sqrt(r1) (1 - r2) b + sqrt(r1) r2 c``
     (Osada, Funkhouser, Chazelle and Dobkin 2002).
 
     Args:
         corners: ``(F, 3, 3)`` floats. areas: ``(F,)`` floats, at least one positive.
         uniforms: ``(N, 3)`` floats in [0, 1): which triangle, ``r1``, ``r2``.
+        threads: as in :func:`~shapewright_kernels.threads.run_chunks`; does not change the result.
     Returns:
         points ``(N, 3)`` float64 and triangle ids ``(N,)`` int64, ascending.
     Raises:
@@ -30,8 +36,10 @@ def sample_triangles(corners: ArrayLike, areas: ArrayLike, uniforms: ArrayLike) 
     """
     triangles = np.ascontiguousarray(corners, dtype=np.float64).reshape(-1, 3, 3)
     draws = np.ascontiguousarray(uniforms, dtype=np.float64).reshape(-1, 3)
-    ids = _choose(np.asarray(areas, dtype=np.float64), draws[:, 0], "area")
-    return _points_on_triangles(triangles, ids, draws), ids
+    ids = _choose(np.asarray(areas, dtype=np.float64), draws[:, 0], "area", threads)
+    points = np.empty((len(ids), 3))
+    run_chunks(lambda span: _points_on_triangles(triangles, ids, draws, *span, points), spans(len(ids), CHUNK), threads)
+    return points, ids
 
 
 def sample_segments(ends: ArrayLike, uniforms: ArrayLike) -> tuple[Floats, Ints]:
@@ -49,24 +57,40 @@ def sample_segments(ends: ArrayLike, uniforms: ArrayLike) -> tuple[Floats, Ints]
     return pairs[ids, 0] + draws[:, 1:] * run[ids], ids
 
 
-def _choose(measures: Floats, uniforms: Floats, what: str) -> Ints:
+def _choose(measures: Floats, uniforms: Floats, what: str, threads: int | None = None) -> Ints:
     """Index drawn with probability proportional to ``measures`` for each of ``uniforms``, ascending."""
     total = np.cumsum(measures)
     if len(total) == 0 or not 0 < total[-1] < np.inf:
         raise ValueError(f"nothing can be sampled: the total {what} is {total[-1] if len(total) else 0.0}")
     last = int(np.flatnonzero(measures)[-1])  # rounding of the product may reach the end
-    return np.minimum(np.searchsorted(total, np.sort(uniforms) * total[-1], side="right"), last)
+    wanted = np.sort(uniforms) * total[-1]
+    ids = np.empty(len(wanted), np.int64)
+    run_chunks(lambda span: _walk(total, wanted, *span, last, ids), spans(len(wanted), CHUNK), threads)
+    return ids
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _points_on_triangles(triangles: Floats, ids: Ints, draws: Floats) -> Floats:
-    points = np.empty((len(ids), 3))
-    for row in range(len(ids)):
+def _walk(total: Floats, wanted: Floats, start: int, stop: int, last: int, ids: Ints) -> None:
+    """Number of entries of ``total`` that are at most ``wanted``, both ascending; never more than ``last``."""
+    place, end = 0, len(total)
+    while place < end:
+        middle = (place + end) // 2
+        if total[middle] <= wanted[start]:
+            place = middle + 1
+        else:
+            end = middle
+    for row in range(start, stop):
+        while place < last and total[place] <= wanted[row]:
+            place += 1
+        ids[row] = min(place, last)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _points_on_triangles(triangles: Floats, ids: Ints, draws: Floats, start: int, stop: int, points: Floats) -> None:
+    for row in range(start, stop):
+        face = ids[row]
         root = np.sqrt(draws[row, 1])
         b, c = root * (1.0 - draws[row, 2]), root * draws[row, 2]
         for axis in range(3):
-            start = triangles[ids[row], 0, axis]
-            points[row, axis] = (
-                start + b * (triangles[ids[row], 1, axis] - start) + c * (triangles[ids[row], 2, axis] - start)
-            )
-    return points
+            a = triangles[face, 0, axis]
+            points[row, axis] = a + b * (triangles[face, 1, axis] - a) + c * (triangles[face, 2, axis] - a)

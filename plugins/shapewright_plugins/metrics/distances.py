@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from shapewright.interfaces import MeshPair, Metric, MetricDefinition
 from shapewright_kernels.arrays import Floats
+from torch import Tensor
 
 from .protocols import distance, share, squared, versioned
-from .surfaces import SAMPLES, checked_samples, mesh_distances
+from .surfaces import SAMPLES, checked_samples, mesh_distances, surface
 
 THRESHOLDS = (1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2)
 
@@ -30,8 +32,8 @@ class Chamfer(Metric[Config]):
 
     Config = Config
     protocols: ClassVar[Mapping[str, MetricDefinition]] = {
-        "chamfer-l1/v1": distance("(mean comp + mean acc) / 2"),
-        "chamfer-l2/v1": squared("mean comp^2 + mean acc^2"),
+        "chamfer-l1/v1": distance("(mean comp + mean acc) / 2", symmetric=True),
+        "chamfer-l2/v1": squared("mean comp^2 + mean acc^2", symmetric=True),
         "completeness/v1": distance("mean comp: distance of reference samples to the result"),
         "accuracy/v1": distance("mean acc: distance of the result's samples to the reference"),
     }
@@ -48,6 +50,11 @@ class Chamfer(Metric[Config]):
             "accuracy": acc,
         }
         return {versioned(name, count, SAMPLES): value for name, value in values.items()}
+
+    def deviations(self, pair: MeshPair, points: Tensor) -> Tensor:
+        """Exact distances of points to the closest point of the reference."""
+        found, _, _ = surface(pair, "reference").search.query(points.numpy(force=True).astype(np.float64))
+        return torch.from_numpy(found)
 
 
 class FScore(Metric[Config]):
@@ -80,9 +87,9 @@ class Hausdorff(Metric[Config]):
 
     Config = Config
     protocols: ClassVar[Mapping[str, MetricDefinition]] = {
-        "hausdorff/v1": distance("max(max comp, max acc) over the samples"),
-        "hausdorff-p99.9/v1": distance("max of the 99.9th percentiles of comp and of acc"),
-        "hausdorff-p99/v1": distance("max of the 99th percentiles of comp and of acc"),
+        "hausdorff/v1": distance("max(max comp, max acc) over the samples", symmetric=True),
+        "hausdorff-p99.9/v1": distance("max of the 99.9th percentiles of comp and of acc", symmetric=True),
+        "hausdorff-p99/v1": distance("max of the 99th percentiles of comp and of acc", symmetric=True),
     }
 
     def measure(self, pair: MeshPair) -> Mapping[str, float]:
@@ -102,6 +109,7 @@ def f_score(completeness: Floats, accuracy: Floats, threshold: float) -> dict[st
     >>> f_score(np.array([0.0, 1.0]), np.array([0.0, 0.0]), 1.0)["recall"]
     0.5
     """
-    recall, precision = float((completeness < threshold).mean()), float((accuracy < threshold).mean())
+    recall = int(np.count_nonzero(completeness < threshold)) / len(completeness)
+    precision = int(np.count_nonzero(accuracy < threshold)) / len(accuracy)
     total = precision + recall
     return {"f-score": 2 * precision * recall / total if total else 0.0, "precision": precision, "recall": recall}

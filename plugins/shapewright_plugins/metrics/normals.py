@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from shapewright.interfaces import MeshPair, Metric, MetricDefinition
-from shapewright_kernels.rows import dot_rows
+from shapewright_kernels.rows import dot_named_rows
 
 from .distances import Config
 from .protocols import share, versioned
@@ -19,9 +19,10 @@ class NormalConsistency(Metric[Config]):
 
     Config = Config
     protocols: ClassVar[Mapping[str, MetricDefinition]] = {
-        "normal-consistency/v1": share("mean of |n_sample . n_closest|, averaged over both directions"),
+        "normal-consistency/v1": share("mean of |n_sample . n_closest|, averaged over both directions", symmetric=True),
         "normal-consistency-signed/v1": share(
-            "mean of n_sample . n_closest, averaged over both directions; only where both meshes are oriented"
+            "mean of n_sample . n_closest, averaged over both directions; only where both meshes are oriented",
+            symmetric=True,
         ),
     }
 
@@ -30,8 +31,10 @@ class NormalConsistency(Metric[Config]):
         count = self.config.samples
         found = mesh_distances(pair, count)
         reference, predicted = surface(pair, "reference").faces.normals, surface(pair, "predicted").faces.normals
-        completeness = dot_rows(reference[samples(pair, "reference", count).faces], predicted[found.completeness_faces])
-        accuracy = dot_rows(predicted[samples(pair, "predicted", count).faces], reference[found.accuracy_faces])
+        own = samples(pair, "reference", count).faces
+        completeness = dot_named_rows(reference, own, predicted, found.completeness_faces)
+        own = samples(pair, "predicted", count).faces
+        accuracy = dot_named_rows(predicted, own, reference, found.accuracy_faces)
         values = {"normal-consistency": float(np.abs(completeness).mean() + np.abs(accuracy).mean()) / 2}
         if pair.reference.oriented and pair.predicted.oriented:
             values["normal-consistency-signed"] = float(completeness.mean() + accuracy.mean()) / 2

@@ -14,6 +14,7 @@ from shapewright_kernels.canonical import CanonicalSurface, canonical_surface
 from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.creases import MergedMesh, merged_mesh
 from shapewright_kernels.sampling import sample_triangles
+from shapewright_kernels.threads import run_chunks
 
 Role = Literal["reference", "predicted"]
 SAMPLES = 100_000
@@ -55,7 +56,7 @@ def arrays(pair: MeshPair, role: Role) -> tuple[Floats, Ints]:
         raise MeshError(f"{what} has no faces, so nothing can be measured; count it as failed")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise MeshError(f"{what} has faces that name vertices it does not have")
-    if not np.isfinite(vertices[faces]).all():
+    if not (np.isfinite(vertices).all() or np.isfinite(vertices[faces]).all()):
         raise MeshError(f"{what} has vertices that are not finite; drop their faces first")
     return vertices, faces
 
@@ -107,10 +108,16 @@ def mesh_distances(pair: MeshPair, count: int) -> MeshDistances:
     """Point-to-mesh distances both ways, with ``count`` samples each."""
 
     def compute() -> MeshDistances:
-        reference, predicted = surface(pair, "reference"), surface(pair, "predicted")
-        known, found = samples(pair, "reference", count), samples(pair, "predicted", count)
-        comp, comp_faces, _ = predicted.search.query(known.points, normals=reference.faces.normals[known.faces])
-        acc, acc_faces, _ = reference.search.query(found.points, normals=predicted.faces.normals[found.faces])
+        roles: tuple[Role, ...] = ("reference", "predicted")
+        # both at once: what one thread does alone for one of them (random numbers, sorting) fills the gaps of the other
+        run_chunks(lambda role: surface(pair, role), sorted({_home(pair, role) for role in roles}, reverse=True))
+
+        def way(role: Role) -> tuple[Floats, Ints]:
+            own, other = surface(pair, role), surface(pair, "predicted" if role == "reference" else "reference")
+            known = samples(pair, role, count)
+            return other.search.nearest(known.points, own.faces.normals, known.faces)
+
+        (comp, comp_faces), (acc, acc_faces) = run_chunks(way, roles)
         return MeshDistances(comp, comp_faces, acc, acc_faces)
 
     return pair.shared(f"mesh-distances/{count}", compute)
