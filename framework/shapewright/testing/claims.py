@@ -92,20 +92,16 @@ def _require_outward(found: Surface) -> None:
 
 
 def oriented(subject: Subject) -> None:
-    """A sphere's faces point outward, and the mesh says that its winding means something.
-
-    An extractor that does not claim it must say so of its meshes, or metrics would trust their winding.
-    """
+    """A sphere's faces point outward."""
 
     def judge(mesh: Mesh) -> None:
-        require(mesh.oriented, "the mesh says that it is not oriented")
         _require_outward(surface(mesh))
 
     demonstrate(subject, "sphere", "oriented", judge)
 
 
 def honest_winding(subject: Subject) -> None:
-    """``Mesh.oriented`` is what the spec claims."""
+    """``Mesh.oriented`` is what the spec claims: metrics trust the winding of a mesh that says so."""
     claimed = subject.spec.capabilities.oriented
     for call in calls(subject):
         said = subject.result(call).oriented

@@ -178,10 +178,10 @@ def alpha(subject: Subject) -> None:
 BATCHING = Check("batching", "a sample gets in a batch what it gets alone", batching)
 GENERATOR = (
     Check("streams", "another stream, another sample; samples of a batch are not copies", streams),
-    Check("noise", "noise that is passed in replaces the draw", noise),
+    Check("noise", "noise that is passed in replaces the draw", noise, basic=True),
     Check("condition", "the condition matters", condition),
 )
-ENCODER = (Check("decodes_states", "decoding gives states, never meshes", decodes_states),)
+ENCODER = (Check("decodes_states", "decoding gives states, never meshes", decodes_states, basic=True),)
 CONDITIONER = (
     Check("images", "an image means the same in bytes and in floats, and matters", images),
     Check("alpha", "an opaque alpha channel changes nothing", alpha),

@@ -32,7 +32,7 @@ _BY_KIND: dict[str, tuple[Check, ...]] = {
         DIFFERENTIABLE,
     ),
     "attention": (*FIRST, DETERMINISTIC, tokens.SHAPE, PURE, DTYPE, *tokens.CHECKS, DEVICES, DIFFERENTIABLE),
-    "encoder": (*FIRST, DETERMINISTIC, PURE, DTYPE, learned.BATCHING, *learned.ENCODER, DEVICES, DIFFERENTIABLE),
+    "encoder": (*FIRST, *learned.ENCODER, DETERMINISTIC, PURE, DTYPE, learned.BATCHING, DEVICES, DIFFERENTIABLE),
     "generator": (*FIRST, DETERMINISTIC, PURE, DTYPE, *learned.GENERATOR, learned.BATCHING, DEVICES, DIFFERENTIABLE),
     "conditioner": (*FIRST, DETERMINISTIC, PURE, *learned.CONDITIONER, DEVICES),
     "sampler": (*_DESCRIBED, flow.OUTPUTS, flow.DETERMINISTIC, *flow.CHECKS),

@@ -25,7 +25,8 @@ CUBE = 0.51
 
 def _mesh(vertices: Tensor, faces: Tensor | list[list[int]], **attributes: Tensor) -> Mesh:
     points = (vertices + vertices.new_tensor(CENTRE)).float().double()
-    return Mesh(points, torch.as_tensor(faces, dtype=torch.int64).reshape(-1, 3), Frame(), attributes=attributes)
+    rows = torch.as_tensor(faces, dtype=torch.int64).reshape(-1, 3)
+    return Mesh(points, rows, Frame(), attributes=attributes)
 
 
 def turn() -> Tensor:
@@ -125,24 +126,27 @@ def cube_edges() -> Tensor:
     return placed[torch.tensor(ends)]
 
 
-def coloured_cube() -> Mesh:
-    """A cube whose sides share no vertices; ``base_color`` is one colour a side."""
+def coloured_cube(cuts: int = 8) -> Mesh:
+    """A cube whose sides share no vertices, ``cuts`` squares along each edge; ``base_color`` is one colour a side."""
+    steps = torch.linspace(-1, 1, cuts + 1, dtype=torch.float64)
+    u, v = (part.reshape(-1) for part in torch.meshgrid(steps, steps, indexing="ij"))
+    row = torch.arange(cuts)[:, None] * (cuts + 1) + torch.arange(cuts)
+    low = row.reshape(-1)
+    squares = torch.stack([low, low + cuts + 1, low + cuts + 2, low + 1], dim=1)  # counter-clockwise in (u, v)
     points, faces = [], []
     for index, (axis, sign) in enumerate(_SIDES.tolist()):
-        for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-            corner = [0.0, 0.0, 0.0]
-            corner[axis], corner[(axis + 1) % 3], corner[(axis + 2) % 3] = sign, u * sign, v
-            points.append(corner)
-        low = 4 * index
-        faces += [[low, low + 1, low + 2], [low, low + 2, low + 3]]
-    placed = torch.tensor(points, dtype=torch.float64) * (CUBE / 2) @ turn().T
-    return _mesh(placed, faces, base_color=COLOURS.repeat_interleave(4, dim=0))
+        side = torch.empty(len(u), 3, dtype=torch.float64)
+        side[:, axis], side[:, (axis + 1) % 3], side[:, (axis + 2) % 3] = sign, u * sign, v
+        points.append(side)
+        faces += [squares[:, [0, 1, 2]] + index * len(u), squares[:, [0, 2, 3]] + index * len(u)]
+    placed = torch.cat(points) * (CUBE / 2) @ turn().T
+    return _mesh(placed, torch.cat(faces), base_color=COLOURS.repeat_interleave(len(u), dim=0))
 
 
 def cube() -> Mesh:
     """Eight corners, twelve creases of 90 degrees."""
     corners = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=torch.float64)
-    soup = coloured_cube()
+    soup = coloured_cube(1)
     placed = corners * (CUBE / 2) @ turn().T
     index = torch.cdist(soup.vertices - soup.vertices.new_tensor(CENTRE), placed).argmin(dim=1)
     return _mesh(placed, index[soup.faces])

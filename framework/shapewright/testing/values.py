@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` with every tensor in it replaced; dataclasses, named tuples, tuples, lists and dicts are rebuilt."""
+    """``value`` with every tensor in it replaced; dataclasses, named tuples, tuples, lists and dicts are rebuilt.
+
+    Tensors come in the order of :func:`tensors`.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -27,7 +30,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, list):
         return [map_tensors(item, change) for item in value]
     if isinstance(value, Mapping):
-        return {key: map_tensors(item, change) for key, item in value.items()}
+        return {key: map_tensors(item, change) for key, item in sorted(value.items(), key=lambda item: str(item[0]))}
     return value
 
 

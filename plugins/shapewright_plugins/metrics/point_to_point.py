@@ -43,8 +43,8 @@ class ChamferPointToPoint(Metric[Config]):
 
     Config = Config
     protocols: ClassVar[Mapping[str, MetricDefinition]] = {
-        "chamfer-l1-p2p/v1": distance("(mean comp + mean acc) / 2 of distances to the nearest sample"),
-        "chamfer-l2-p2p/v1": squared("mean comp^2 + mean acc^2 of distances to the nearest sample"),
+        "chamfer-l1-p2p/v1": distance("(mean comp + mean acc) / 2 of distances to the nearest sample", symmetric=True),
+        "chamfer-l2-p2p/v1": squared("mean comp^2 + mean acc^2 of distances to the nearest sample", symmetric=True),
     }
 
     def measure(self, pair: MeshPair) -> Mapping[str, float]:
@@ -64,7 +64,8 @@ class FScorePointToPoint(Metric[Config]):
     Config = Config
     protocols: ClassVar[Mapping[str, MetricDefinition]] = {
         f"f-score-p2p@{threshold:g}/v1": share(
-            f"2 P R / (P + R) of the shares of distances to the nearest sample < {threshold:g}; 0 where both are 0"
+            f"2 P R / (P + R) of the shares of distances to the nearest sample < {threshold:g}; 0 where both are 0",
+            symmetric=True,
         )
         for threshold in THRESHOLDS
     }

@@ -28,19 +28,19 @@ def count_name(count: int) -> str:
     return str(count)
 
 
-def distance(definition: str) -> MetricDefinition:
+def distance(definition: str, *, symmetric: bool = False) -> MetricDefinition:
     """A length in ``box1`` units, less is better."""
-    return MetricDefinition(definition, False, "box1", failure=FAILED_DISTANCE)
+    return MetricDefinition(definition, False, "box1", failure=FAILED_DISTANCE, symmetric=symmetric)
 
 
-def squared(definition: str) -> MetricDefinition:
+def squared(definition: str, *, symmetric: bool = False) -> MetricDefinition:
     """A sum over both directions of mean squared lengths, less is better."""
-    return MetricDefinition(definition, False, "box1^2", failure=2 * FAILED_DISTANCE**2)
+    return MetricDefinition(definition, False, "box1^2", failure=2 * FAILED_DISTANCE**2, symmetric=symmetric)
 
 
-def share(definition: str) -> MetricDefinition:
+def share(definition: str, *, symmetric: bool = False) -> MetricDefinition:
     """A number of at most 1, more is better."""
-    return MetricDefinition(definition, True, "1", failure=0.0)
+    return MetricDefinition(definition, True, "1", failure=0.0, symmetric=symmetric)
 
 
 def health(definition: str, unit: str = "count", *, higher_is_better: bool = False) -> MetricDefinition:

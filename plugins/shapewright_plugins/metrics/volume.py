@@ -22,7 +22,8 @@ class VolumeIoU(Metric[Config]):
     protocols: ClassVar[Mapping[str, MetricDefinition]] = {
         "volume-iou/v1": share(
             "|in both| / |in either| over points uniform in the joint bounding box; in = |winding number| > 0.5; "
-            "only where both meshes are oriented and enclose a volume"
+            "only where both meshes are oriented and enclose a volume",
+            symmetric=True,
         ),
     }
 
