@@ -1,6 +1,6 @@
 """Space-filling curves through voxels: Morton and Hilbert codes, and the order of rows along them.
 
-Bit ``i`` of a Morton code's x, y, z is bit ``3 i + 2``, ``3 i + 1``, ``3 i`` of the code. The Hilbert curve is Skilling's
+Bit ``i`` of x, y and z is bit ``3 i + 2``, ``3 i + 1`` and ``3 i`` of a Morton code. The Hilbert curve is Skilling's
 (2004): axes to its transposed index, which is read like a Morton code.
 """
 
@@ -40,7 +40,7 @@ def curve_codes(xyz: Tensor, curve: str = "morton", *, axes: Sequence[int] = AXE
         raise TypeError(f"xyz must be int16, int32 or int64, not {xyz.dtype}")
     if xyz.ndim != 2 or xyz.shape[1] != 3:
         raise ValueError(f"xyz must be (N, 3), not {tuple(xyz.shape)}")
-    if len(xyz) and not (0 <= int(xyz.min()) and int(xyz.max()) < 1 << bits):
+    if len(xyz) and not (int(xyz.min()) >= 0 and int(xyz.max()) < 1 << bits):
         raise ValueError(f"xyz must lie in 0..{(1 << bits) - 1} ({bits} bits), not {int(xyz.min())}..{int(xyz.max())}")
     parts = [xyz[:, axis].long() for axis in axes]
     if curve == "hilbert":
@@ -52,7 +52,7 @@ def curve_voxels(codes: Tensor, curve: str = "morton", *, axes: Sequence[int] = 
     """``(N, 3)`` int64: the voxels of given codes, the inverse of :func:`curve_codes`."""
     _check(curve, axes, bits)
     codes = codes.long()
-    if len(codes) and not (0 <= int(codes.min()) and int(codes.max()) < 1 << (3 * bits)):
+    if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < 1 << (3 * bits)):
         raise ValueError(f"codes must lie in 0..2^{3 * bits} - 1 ({bits} bits an axis)")
     parts = [_gathered(codes >> 2), _gathered(codes >> 1), _gathered(codes)]
     if curve == "hilbert":

@@ -133,6 +133,8 @@ def _backend(asked: str, q: Tensor, k: Tensor, v: Tensor, return_lse: bool) -> s
     triton = "" if q.device.type == "cuda" or interpreted() else "it needs CUDA, or TRITON_INTERPRET=1"
     if q.dtype == torch.float64:
         triton = triton or "it has no float64"
+    if q.dtype == torch.bfloat16 and q.device.type != "cuda":
+        triton = triton or "its interpreter cannot multiply bfloat16"
     if max(width, v.shape[2]) > 256:
         triton = triton or "it takes heads of at most 256 channels"
     if find_spec("triton") is None:

@@ -6,6 +6,7 @@ not once per layer.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.autograd.function import FunctionCtx
 class Group(NamedTuple):
     """Segments that are equally long, neighbours after sorting."""
 
-    count: int
+    segments: int
     queries: int
     keys: int
 
@@ -86,7 +87,7 @@ def segment_pairs(
         ValueError, TypeError: naming the argument.
 
     >>> segment_pairs(torch.tensor([0, 2, 2, 4])).groups
-    [Group(count=1, queries=0, keys=0), Group(count=2, queries=2, keys=2)]
+    [Group(segments=1, queries=0, keys=0), Group(segments=2, queries=2, keys=2)]
     """
     return SegmentPairs(offsets_q, offsets_q if offsets_k is None else offsets_k, device or offsets_q.device)
 
@@ -111,10 +112,7 @@ def _groups(lengths_q: NDArray[np.int64], lengths_k: NDArray[np.int64]) -> list[
         return []
     change = (np.diff(lengths_q) != 0) | (np.diff(lengths_k) != 0)
     edges = np.concatenate([[0], np.flatnonzero(change) + 1, [len(lengths_q)]]).tolist()
-    return [
-        Group(stop - start, int(lengths_q[start]), int(lengths_k[start]))
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [Group(stop - start, int(lengths_q[start]), int(lengths_k[start])) for start, stop in pairwise(edges)]
 
 
 class RowOrder(NamedTuple):
@@ -144,7 +142,7 @@ def row_order(forward: Tensor) -> RowOrder:
 
 
 class _Permuted(torch.autograd.Function):
-    """Rows in another order; the gradient is gathered by the inverse, which is faster than adding and keeps its bits."""
+    """Rows in another order; the gradient is gathered by the inverse, faster than adding and with the same bits."""
 
     @staticmethod
     def forward(rows: Tensor, forward: Tensor, inverse: Tensor) -> Tensor:

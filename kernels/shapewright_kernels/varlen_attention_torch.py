@@ -28,9 +28,9 @@ def attention_in_groups(
     groups = pairs.groups
     q = permuted(q, pairs.order_q)
     k, v = permuted(k, pairs.order_k), permuted(v, pairs.order_k)
-    parts_q = torch.split(q, [group.count * group.queries for group in groups])
-    parts_k = torch.split(k, [group.count * group.keys for group in groups])
-    parts_v = torch.split(v, [group.count * group.keys for group in groups])
+    parts_q = torch.split(q, [group.segments * group.queries for group in groups])
+    parts_k = torch.split(k, [group.segments * group.keys for group in groups])
+    parts_v = torch.split(v, [group.segments * group.keys for group in groups])
     outputs, sums = [q.new_zeros(0, q.shape[1], v.shape[2])], [_accumulated(q).new_zeros(0, q.shape[1])]
     for group, part_q, part_k, part_v in zip(groups, parts_q, parts_k, parts_v, strict=True):
         if not part_q.numel():
@@ -39,9 +39,10 @@ def attention_in_groups(
             outputs.append(part_q.new_zeros(len(part_q), q.shape[1], v.shape[2]))
             sums.append(_accumulated(part_q).new_full((len(part_q), q.shape[1]), -torch.inf))
             continue
-        folded = _folded(part_q, group.count, k.shape[1])
-        keys = part_k.unflatten(0, (group.count, group.keys)).transpose(1, 2)
-        values = part_v.unflatten(0, (group.count, group.keys)).transpose(1, 2)
+        folded = _folded(part_q, group.segments, k.shape[1])
+        keys, values = (
+            part.reshape(group.segments, group.keys, *part.shape[1:]).transpose(1, 2) for part in (part_k, part_v)
+        )
         if explicit:
             out, lse = _explicit(folded, keys, values, scale)
         elif return_lse:
@@ -103,7 +104,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.scale = scale  # type: ignore[attr-defined]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out, lse = ctx.saved_tensors
         d_q = torch.empty_like(q)
