@@ -22,6 +22,7 @@ COMMANDS = {
     "matrix": ("Capabilities, and which representation fits which extractor.", "matrix"),
     "parity": ("Run golden cases against the installed components.", "parity"),
     "plugins": ("List the installed plugins and what is wrong with any of them.", "plugins"),
+    "report": ("Write the page of a bench: table, plots and meshes in one offline HTML file.", "report"),
     "warmup": ("Run every component once on tiny shapes, so that kernels compile now and not later.", "warmup"),
 }
 

@@ -93,6 +93,12 @@ class Mesh:
         """``(F, 3, 3)`` positions of the three corners of every face."""
         return self.vertices[self.faces]
 
+    def _repr_html_(self) -> str:
+        """A view to turn, for notebooks."""
+        from .report.notebook import mesh_html
+
+        return mesh_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class SparseTensor:

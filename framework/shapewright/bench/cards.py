@@ -83,5 +83,7 @@ def blank_cell(
         "faces": None,
         "vertices": None,
         "mesh": None,
+        "view": None,
+        "reference_view": None,
         "provenance": {},
     }

@@ -28,6 +28,7 @@ class Request:
     seed: int = 0
     out: Path = Path("bench-results")
     keep_meshes: bool = False
+    report: bool = True
     retry_failed: bool = False
     cell_timeout: float | None = None
 

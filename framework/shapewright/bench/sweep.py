@@ -68,6 +68,7 @@ class _Pool:
             request.out,
             self.matrix.metrics,
             request.keep_meshes,
+            request.report,
             request.retry_failed,
             self.shares[index],
         )

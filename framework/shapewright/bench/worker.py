@@ -24,6 +24,8 @@ from ..interfaces import MeshPair, Metric, MetricDefinition, Sample
 from ..mesh_io import save_mesh
 from ..normalise import normalise
 from ..plan import Plan, check
+from ..report.display_mesh import Floats
+from ..report.views import ViewStore, display_mesh
 from ..run import build, build_parts, execute, resolved_options
 from ..states import Frame, Mesh
 from .cards import CardStore, blank_cell, cache_key
@@ -51,6 +53,7 @@ class _Reference:
     mesh: Mesh
     memo: dict[str, Any] = field(default_factory=dict)
     floors: dict[str, dict[str, float]] = field(default_factory=dict)
+    view: str | None = None
 
 
 def reason_of(error: BaseException) -> str:
@@ -80,12 +83,19 @@ class Bench:
     """Everything a worker keeps between cells."""
 
     def __init__(
-        self, out: Path, metric_options: Mapping[str, Mapping[str, Any]], keep_meshes: bool, retry: bool
+        self,
+        out: Path,
+        metric_options: Mapping[str, Mapping[str, Any]],
+        keep_meshes: bool,
+        keep_views: bool,
+        retry: bool,
     ) -> None:
         self.catalog: Catalog = discover()
         self.store = CardStore(out)
         self.out = out
         self.keep_meshes = keep_meshes
+        self.keep_views = keep_views
+        self.views = ViewStore(out)
         self.retry = retry
         self.metric_options = {
             key: resolved_options(self.catalog, key, options) for key, options in metric_options.items()
@@ -156,7 +166,7 @@ class Bench:
             return card | {"reason": reason_of(error)}, False
         card["key"] = key = self.key(cell, plan, options, reference)
         kept = self.store.read(key)
-        if kept is not None and not (kept["status"] == "failed" and self.retry) and self._mesh_is_there(kept):
+        if kept is not None and not (kept["status"] == "failed" and self.retry) and self._meshes_are_there(kept):
             return kept, True
         card["provenance"] = {
             "config": {alias: {"use": part.spec.key, "with": options[alias]} for alias, part in plan.parts.items()},
@@ -183,8 +193,12 @@ class Bench:
         self.store.write(card)
         return card, False
 
-    def _mesh_is_there(self, card: Mapping[str, Any]) -> bool:
-        return card["mesh"] is None or (self.out / card["mesh"]).is_file()
+    def _meshes_are_there(self, card: Mapping[str, Any]) -> bool:
+        if card["mesh"] is not None and not (self.out / card["mesh"]).is_file():
+            return False
+        if not self.keep_views or card["status"] != "ok":
+            return True
+        return self.views.holds(card["view"]) and self.views.holds(card["reference_view"])
 
     def _fill(self, card: dict[str, Any], cell: Cell, plan: Plan, reference: _Reference) -> None:
         parts = build_parts(plan, self.catalog)
@@ -217,6 +231,19 @@ class Bench:
                 card[definition(metric, protocol).group][protocol] = value if math.isfinite(value) else None
             card["noise_floor"] |= self._floor(name, metric, cell, reference)
         card["seconds"]["metrics"] = perf_counter() - start
+        if self.keep_views:
+            card["view"] = self.views.write(display_mesh(mesh, lambda points: self._deviations(pair, points)))
+            if reference.view is None:
+                reference.view = self.views.write(display_mesh(reference.mesh))
+            card["reference_view"] = reference.view
+
+    def _deviations(self, pair: MeshPair, points: Floats) -> Floats | None:
+        """Distances to the reference by the first metric that measures such; without one there is no error map."""
+        for metric in self.metrics.values():
+            found = metric.deviations(pair, torch.from_numpy(points))
+            if found is not None:
+                return found.numpy(force=True)
+        return None
 
     @staticmethod
     def _inputs(plan: Plan, mesh: Mesh) -> dict[str, Mesh]:
@@ -278,6 +305,7 @@ def _serve(
     out: Path,
     metric_options: Mapping[str, Mapping[str, Any]],
     keep_meshes: bool,
+    keep_views: bool,
     retry: bool,
     processors: Sequence[int] | None,
 ) -> None:
@@ -287,7 +315,7 @@ def _serve(
     if processors and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, processors)
         torch.set_num_threads(len(processors))
-    bench = Bench(out, metric_options, keep_meshes, retry)
+    bench = Bench(out, metric_options, keep_meshes, keep_views, retry)
     connection.send(("ready",))
     while True:
         job: Job | None = connection.recv()

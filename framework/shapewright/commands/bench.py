@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..cli import EXIT_FAILED, EXIT_INTERRUPTED
+from .report import PAGE
 
 if TYPE_CHECKING:
     from ..bench.matrix import Matrix
+    from ..bench.request import Request
     from ..bench.summary import Table
     from ..bench.sweep import Outcome
 
@@ -62,6 +65,7 @@ def _listed(name: str, field: str, text: str, callback: Callable[..., Any] = _na
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write all cells as a JSON list to FILE.")
 @click.option("--keep-meshes", is_flag=True, help="Keep every result mesh as .glb beside the cards.")
+@click.option("--report/--no-report", default=True, help="Write report.html, and keep a small mesh a cell for it.")
 @click.option("--retry-failed", is_flag=True, help="Measure cells again whose card says they failed.")
 @click.option(
     "--cell-timeout", type=float, metavar="SECONDS", help="Stop a cell that takes longer; it counts as failed."
@@ -85,6 +89,7 @@ def command(context: click.Context, /, json_file: str | None, **options: Any) ->
     from ..bench.sweep import sweep
     from ..host import discover
     from ..registry import load_registry
+    from ..report.page import write_report
 
     request = Request(**options)
     if request.out.exists() and not request.out.is_dir():
@@ -97,10 +102,12 @@ def command(context: click.Context, /, json_file: str | None, **options: Any) ->
     with _Progress(len(matrix.cells)) as progress:
         outcome = sweep(request, matrix, progress.advance)
     defaults = registry.defaults.get("bench", {})
-    _write_results(request.out, outcome, matrix, defaults)
+    _write_results(request, outcome, matrix, defaults)
+    if request.report and any(cell["status"] != "skipped" for cell in outcome.cells):
+        write_report(request.out, request.out / PAGE)
     if json_file:
         write_json(json_file, outcome.cells)
-    _report(request.out, outcome, defaults)
+    _report(request, outcome, defaults)
     if outcome.interrupted:
         kept = sum(cell["status"] != "skipped" for cell in outcome.cells)
         click.echo(f"interrupted: {kept} of {len(matrix.cells)} cells are kept; the same command continues", err=True)
@@ -160,12 +167,15 @@ class _Progress:
             click.echo(f"{self.done}/{self.total} cells{failed}, about {left:.0f} s left", err=True)
 
 
-def _write_results(out: Path, outcome: Outcome, matrix: Matrix, defaults: Mapping[str, Any]) -> None:
-    """``table.md``, ``table.csv``, ``cells.json`` and ``metrics.json`` beside the cards."""
+def _write_results(request: Request, outcome: Outcome, matrix: Matrix, defaults: Mapping[str, Any]) -> None:
+    """``table.md``, ``table.csv``, ``cells.json``, ``metrics.json`` and ``run.json`` beside the cards."""
+    from .. import __version__
     from ..atomic import write_json, write_text
     from ..bench.summary import comma_separated, markdown, summarise
     from ..host import discover
+    from ..report.run_folder import write_run_file
 
+    out = request.out
     table = summarise(outcome.cells, defaults.get("columns", ()))
     caption = str(defaults.get("caption", "")).strip()
     failures = "".join(f"- {_name(cell)}: {cell['reason']}\n" for cell in outcome.failed)
@@ -189,6 +199,8 @@ def _write_results(out: Path, outcome: Outcome, matrix: Matrix, defaults: Mappin
                 "higher_is_better": definition.higher_is_better,
             }
     write_json(out / "metrics.json", protocols)
+    asked = {key: value for key, value in asdict(request).items() if key not in ("out", "report")}
+    write_run_file(out, defaults, asked, __version__)
 
 
 def _name(cell: Mapping[str, Any]) -> str:
@@ -230,7 +242,7 @@ def _print_table(table: Table) -> None:
         console.print(shown)
 
 
-def _report(out: Path, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
+def _report(request: Request, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
     from ..bench.summary import summarise
 
     _print_table(summarise(outcome.cells, [c for c in defaults.get("columns", ()) if not c.get("detail")]))
@@ -244,6 +256,9 @@ def _report(out: Path, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
     tried = [cell for cell in outcome.cells if cell["status"] != "skipped"]
     ok = len(tried) - len(outcome.failed)
     click.echo(f"{ok} of {len(tried)} cells ok, {outcome.reused} of them from earlier runs")
+    out = request.out
+    if request.report and tried:
+        click.echo(f"report: {out / PAGE}")
     click.echo(
         f"result cards: {out / 'cards'}   tables: {out / 'table.md'}, {out / 'table.csv'}   "
         f"all cells: {out / 'cells.json'}"
