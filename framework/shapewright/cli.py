@@ -20,6 +20,7 @@ COMMANDS = {
     "info": ("Versions, devices, backends and plugins, to paste into a report.", "info"),
     "list": ("List the components that are installed.", "list"),
     "matrix": ("Capabilities, and which representation fits which extractor.", "matrix"),
+    "new-plugin": ("Write the package of a plugin of your own: a component that works, with its test.", "new_plugin"),
     "parity": ("Run golden cases against the installed components.", "parity"),
     "plugins": ("List the installed plugins and what is wrong with any of them.", "plugins"),
     "report": ("Write the page of a bench: table, plots and meshes in one offline HTML file.", "report"),
