@@ -75,7 +75,10 @@ def canonical_surface(vertices: ArrayLike, faces: ArrayLike, *, threads: int | N
     )
     places = np.cumsum([0, *counts])
     run_chunks(
-        lambda job: _fill(names, order, start, weights, kept, position, *parts[job], int(places[job]), *found),
+        lambda job: _fill(
+            names, order, start, weights, kept, position, *parts[job], int(places[job]),
+            found.corners, found.weights, found.source, found.normals, found.areas,
+        ),
         range(len(parts)), threads,
     )  # fmt: skip
     return found

@@ -17,7 +17,20 @@ from numpy.typing import ArrayLike
 from .arrays import Floats, Ints
 from .bvh import RECORD, STACK, arrange
 from .curve_order import curve_order as curve_order
-from .point_packets import BEST, LANES, NEAREST, ROOM, SECOND, SLACK, fill_lanes, lower_packet, seed_lanes
+from .point_packets import (
+    BEST,
+    BUDGET,
+    LANES,
+    NEAREST,
+    ROOM,
+    SECOND,
+    SLACK,
+    fill_lanes,
+    lower_packet,
+    seed_lanes,
+    tied,
+    undecided,
+)  # fmt: skip
 from .threads import run_chunks, spans
 
 CHUNK = 4096
@@ -291,6 +304,57 @@ def _better_normal(wanted: Floats, candidate: Floats, holder: Floats, earlier: b
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _choose(
+    distance: float, item: int, best: float, found: int, wanted: Floats, ids: Ints, normals: Floats, scale: float
+) -> tuple[int, float]:
+    """Face to tell and smallest squared distance, after a face within the window of the best so far was met."""
+    if found < 0 or _tie_window(distance, scale) < best:
+        found = item
+    elif len(wanted) == 0:
+        if ids[item] < ids[found]:
+            found = item
+    elif item != found and _better_normal(wanted, normals[ids[item]], normals[ids[found]], ids[item] < ids[found]):
+        found = item
+    return found, min(best, distance)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _settle(
+    points: Floats, rows: Ints, begin: int, end: int, lanes: Floats, squares: Floats, seen: Ints, tested: int,
+    slack: float, wanted: Floats, sources: Ints, ids: Ints, frames: Floats, normals: Floats, limit: float,
+    scale: float,
+) -> None:  # fmt: skip
+    """Decide, in the lanes that have several nearest faces, which one to tell, among the faces that were ``seen``."""
+    nobody = wanted[:0].ravel()
+    for lane in range(end - begin):  # from here on by the one formula that also decides for single points
+        found = int(lanes[NEAREST + lane])
+        if found >= 0 and lanes[SECOND + lane] <= lanes[BEST + lane] * (1.0 + 2.0 * SLACK) + slack:
+            row = rows[begin + lane]
+            lanes[SECOND + lane] = _squared_distance(frames, found, points[row, 0], points[row, 1], points[row, 2])
+        else:
+            lanes[SECOND + lane] = -1.0
+    for place in range(tested):
+        if not tied(squares, place, lanes, LANES, slack):
+            continue
+        item = seen[place]
+        for lane in range(end - begin):
+            best = lanes[SECOND + lane]
+            if best < 0.0 or squares[place, lane] > lanes[BEST + lane] * (1.0 + 2.0 * SLACK) + slack:
+                continue
+            row = rows[begin + lane]
+            distance = _squared_distance(frames, item, points[row, 0], points[row, 1], points[row, 2])
+            if distance <= _tie_window(best, scale) and distance <= limit:
+                found, lanes[SECOND + lane] = _choose(
+                    distance, item, best, int(lanes[NEAREST + lane]), wanted[sources[row]] if len(wanted) else nobody,
+                    ids, normals, scale,
+                )  # fmt: skip
+                lanes[NEAREST + lane] = found
+    for lane in range(end - begin):
+        if lanes[SECOND + lane] >= 0.0:
+            lanes[BEST + lane] = lanes[SECOND + lane]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _search(
     x: float, y: float, z: float, seed: int, wanted: Floats, boxes: Floats, first: Ints, size: Ints, ids: Ints,
     frames: Floats, normals: Floats, limit: float, scale: float, stack: Ints, bounds: Floats,
@@ -329,20 +393,8 @@ def _search(
             continue
         for item in range(first[node], first[node] + size[node]):
             distance = _squared_distance(frames, item, x, y, z)
-            if distance > window or distance > limit:
-                continue
-            if found < 0 or _tie_window(distance, scale) < best:
-                found = item
-            elif len(wanted) == 0:
-                if ids[item] < ids[found]:
-                    found = item
-            elif item != found and _better_normal(
-                wanted, normals[ids[item]], normals[ids[found]], ids[item] < ids[found]
-            ):
-                found = item
-            if distance < best:
-                best = distance
-            if found >= 0:
+            if distance <= window and distance <= limit:
+                found, best = _choose(distance, item, best, found, wanted, ids, normals, scale)
                 window = _tie_window(best, scale)
     return found, best
 
@@ -356,6 +408,7 @@ def _query(
     stack, bounds = np.empty(STACK, np.int64), np.empty(STACK)
     lanes, packet = np.zeros(ROOM), np.empty(6)
     bits = lanes.view(np.int64)
+    squares, seen = np.empty((BUDGET, LANES)), np.empty(BUDGET, np.int64)
     seeds = np.full(4, -1, np.int64)
     lane_limit = np.nextafter(limit, np.inf)
     slack = SLACK * scale * scale
@@ -368,22 +421,27 @@ def _query(
             alone -= 1
         elif end - begin >= LANES // 4:
             fill_lanes(points, rows, begin, end, lane_limit, lanes)
-            seed_lanes(frames, seeds, lane_limit, slack, lanes, LANES)
-            decided = lower_packet(lanes, bits, LANES, slack, boxes, first, size, frames, stack, bounds, packet)
-            given_up = 0 if decided else min(given_up + 1, 4)
-            alone = 0 if decided else 2**given_up
+            seed_lanes(frames, seeds, lane_limit, slack, lanes, LANES, squares)
+            tested = lower_packet(
+                lanes, bits, LANES, slack, boxes, first, size, frames, stack, bounds, packet, squares, seen
+            )
+            decided = tested >= 0
+            given_up = 0 if decided else min(given_up + 1, 3)
+            alone = 0 if decided else 4**given_up
             if decided:
                 for place in range(len(seeds)):
                     seeds[place] = int(lanes[NEAREST + (place + 1) * LANES // len(seeds) - 1])
+                if undecided(lanes, LANES, slack):
+                    _settle(
+                        points, rows, begin, end, lanes, squares, seen, tested, slack, wanted, sources, ids, frames,
+                        normals, limit, scale,
+                    )  # fmt: skip
         for slot in range(begin, end):
             row, lane = rows[slot], slot - begin
             x, y, z = points[row, 0], points[row, 1], points[row, 2]
-            best, found = np.inf, -1
             if decided:
                 best, found = lanes[BEST + lane], int(lanes[NEAREST + lane])
-            if not decided or (found >= 0 and lanes[SECOND + lane] <= best * (1.0 + 2.0 * SLACK) + slack):
-                if found >= 0:
-                    seed = found
+            else:
                 found, best = _search(
                     x, y, z, seed, wanted[sources[row]] if len(wanted) > 0 else nobody, boxes, first, size, ids, frames,
                     normals, limit, scale, stack, bounds,

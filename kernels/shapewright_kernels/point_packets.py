@@ -4,7 +4,7 @@ A hierarchy is walked once for all points of a packet; a leaf is opened where it
 that point has, and each of its triangles is measured from all points by one loop without branches, in float64, which
 compiles to vector instructions (compare :mod:`.plane_distance`, which does so for rows of a lattice). Every lane keeps
 its smallest and its second smallest squared distance: where the two are apart by more than rounding, the nearest face
-is decided; where they are not, the caller decides.
+is decided; where they are not, the caller decides among the faces that :func:`tied` finds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOM = WORST + 1
 SLACK = 2e-13
 """A squared distance ``d`` is decided among those above ``d (1 + 2 SLACK) + SLACK scale ** 2``: more than the window of
 :data:`~shapewright_kernels.closest_point.TIE` and all rounding, by the inequality of the means."""
-BUDGET = 24 * LANES
+BUDGET = 64 * LANES
 """Triangles measured for a packet before its points are given up to be searched one by one: where points lie far apart
 or far from the surface, they share too little."""
 
@@ -40,8 +40,8 @@ def fill_lanes(points: Floats, rows: Ints, start: int, stop: int, limit: float, 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def lower_lanes(frames: Floats, face: int, lanes: Floats, count: int) -> None:
-    """Lower best, second and nearest of ``count`` lanes by their squared distances to a face."""
+def lower_lanes(frames: Floats, face: int, lanes: Floats, count: int, squares: Floats, row: int) -> None:
+    """Lower best, second and nearest of ``count`` lanes by their squared distances to a face; keep these in a row."""
     ax, ay, az = frames[face, 0], frames[face, 1], frames[face, 2]
     bx, by, bz = frames[face, 3], frames[face, 4], frames[face, 5]
     hx, hy, hz = frames[face, 6], frames[face, 7], frames[face, 8]
@@ -74,6 +74,7 @@ def lower_lanes(frames: Floats, face: int, lanes: Floats, count: int) -> None:
         side = side if half * t >= height * inwards else 0.0
         over = inwards if inwards < 0.0 else 0.0
         square = h * h + (side if t > 0.0 else over * over + t * t)
+        squares[row, i] = square
         best, second = lanes[BEST + i], lanes[SECOND + i]
         closer = square < best
         other = best if closer else square
@@ -83,14 +84,16 @@ def lower_lanes(frames: Floats, face: int, lanes: Floats, count: int) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def seed_lanes(frames: Floats, seeds: Ints, limit: float, slack: float, lanes: Floats, count: int) -> None:
+def seed_lanes(
+    frames: Floats, seeds: Ints, limit: float, slack: float, lanes: Floats, count: int, squares: Floats
+) -> None:
     """Bound the lanes by their distances to some faces (names below 0 and repeated ones are skipped).
 
     The faces themselves are left for the walk, a little nearer than the bound: met twice, a face would tie with itself.
     """
     for place in range(len(seeds)):
         if seeds[place] >= 0 and (place == 0 or seeds[place] != seeds[place - 1]):
-            lower_lanes(frames, seeds[place], lanes, count)
+            lower_lanes(frames, seeds[place], lanes, count, squares, 0)
     for lane in range(count):
         lanes[BEST + lane] = min(lanes[BEST + lane] * (1.0 + 1e-6) + 4.0 * slack, limit)
         lanes[SECOND + lane] = np.inf
@@ -136,14 +139,15 @@ def _gap(boxes: Floats, node: int, packet: Floats) -> float:
 @njit(nogil=True, cache=True, error_model="numpy")
 def lower_packet(
     lanes: Floats, bits: Ints, count: int, slack: float, boxes: Floats, first: Ints, size: Ints, frames: Floats,
-    stack: Ints, bounds: Floats, packet: Floats,
-) -> bool:  # fmt: skip
-    """Lower all lanes by all faces that matter; False where the packet was given up.
+    stack: Ints, bounds: Floats, packet: Floats, squares: Floats, seen: Ints,
+) -> int:  # fmt: skip
+    """Lower all lanes by all faces that matter; how many these were, or -1 where the packet was given up.
 
     Args:
         lanes: the packet, perhaps lowered by some faces already. bits: the same memory as int64.
         count: :data:`LANES`, as a variable (a loop of known length would be unrolled instead of vectorised).
         slack: :data:`SLACK` times the square of the scale. stack, bounds, packet: scratch.
+        squares: ``(BUDGET, LANES)``, gets the squared distances to each face. seen: ``(BUDGET,)``, gets the faces.
     """
     for axis in range(3):
         low = high = lanes[axis * LANES]
@@ -158,7 +162,9 @@ def lower_packet(
     while top > 0:
         top -= 1
         node = stack[top]
-        if bounds[top] > worst or _wanting(boxes, node, lanes, count, slack) == 0:
+        if bounds[top] > worst:
+            continue
+        if (bounds[top] > 0.0 or size[node] > 0) and not _wanting(boxes, node, lanes, count, slack):
             continue
         if size[node] == 0:
             near, far = first[node], first[node] + 1
@@ -172,10 +178,29 @@ def lower_packet(
                 stack[top], bounds[top] = near, near_bound
                 top += 1
             continue
-        tested += size[node]
-        if tested > BUDGET:
-            return False
+        if tested + size[node] > BUDGET:
+            return -1
         for item in range(first[node], first[node] + size[node]):
-            lower_lanes(frames, item, lanes, count)
+            lower_lanes(frames, item, lanes, count, squares, tested)
+            seen[tested] = item
+            tested += 1
         worst = _worst(lanes, bits, count, slack)
-    return True
+    return tested
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def undecided(lanes: Floats, count: int, slack: float) -> int:
+    """How many lanes have a second face as near as their nearest."""
+    found = 0
+    for i in range(count):
+        found += lanes[SECOND + i] <= lanes[BEST + i] * (1.0 + 2.0 * SLACK) + slack
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def tied(squares: Floats, row: int, lanes: Floats, count: int, slack: float) -> int:
+    """For how many lanes the face of a row is as near as the nearest."""
+    found = 0
+    for i in range(count):
+        found += squares[row, i] <= lanes[BEST + i] * (1.0 + 2.0 * SLACK) + slack
+    return found
