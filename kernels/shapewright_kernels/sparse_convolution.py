@@ -101,6 +101,9 @@ def _neighbours(
         given = submanifold_neighbours(coords, kernel)
     elif isinstance(given, Tensor):
         given = Neighbours(given, len(feats), kernel)
+        least, most = (int(end) for end in given.rows.aminmax()) if given.rows.numel() else (-1, -1)
+        if least < -1 or most >= len(feats):
+            raise ValueError(f"neighbours name row {most if least >= -1 else least} of {len(feats)}")
     if given.kernel != kernel:
         raise ValueError(f"neighbours are those of a kernel {given.kernel} but weight has {kernel}")
     if given.inputs != len(feats):

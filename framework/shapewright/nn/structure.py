@@ -7,7 +7,9 @@ without one make their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 from shapewright_kernels.neighbour_map import downsample_map
@@ -18,6 +20,12 @@ from shapewright.errors import StateError
 from shapewright.states import SparseTensor
 
 Kernel = int | tuple[int, int, int]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _uncompiled(function: Function) -> Function:
+    """Left out by ``torch.compile``: maps are built by compiled kernels and kept, the rest of a network is traced."""
+    return cast(Function, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
 class Structure:
@@ -36,12 +44,14 @@ class Structure:
             raise StateError(f"coords must be int32 (N, 4), not {coords.dtype} {tuple(coords.shape)}")
         if batch_size < 1:
             raise StateError(f"batch_size must be at least 1, not {batch_size}")
+        self.reach = 0
+        """Least resolution that the coordinates fit in."""
         if len(coords):
             batch = coords[:, 0]
-            least = coords.amin(0).tolist()
-            most = int(batch.amax())
-            if least[0] < 0 or most >= batch_size:
-                raise StateError(f"coords name samples {least[0]} to {most} but batch_size is {batch_size}")
+            least, most = coords.amin(0).tolist(), coords.amax(0).tolist()
+            self.reach = max(most[1:]) + 1
+            if least[0] < 0 or most[0] >= batch_size:
+                raise StateError(f"coords name samples {least[0]} to {most[0]} but batch_size is {batch_size}")
             if min(least[1:]) < 0:
                 raise StateError(f"coords must not be negative, but reach down to {least[1:]}")
             if bool((batch[1:] < batch[:-1]).any()):
@@ -55,14 +65,17 @@ class Structure:
         self._coarser: dict[int, Level] = {}
 
     @classmethod
+    @_uncompiled
     def of(cls, x: SparseTensor, structure: Structure | None = None) -> Structure:
         """``structure`` where it is that of ``x``, a new one where it is ``None``.
 
         Raises:
-            StateError: it belongs to other voxels.
+            StateError: it belongs to other voxels; a coordinate is beyond the resolution.
         """
         if structure is None:
-            return cls(x.coords, x.batch_size)
+            structure = cls(x.coords, x.batch_size)
+        if structure.reach > x.resolution:
+            raise StateError(f"coords reach up to {structure.reach - 1} but the resolution is {x.resolution}")
         same = structure.coords is x.coords or torch.equal(structure.coords, x.coords)
         if not same or structure.batch_size != x.batch_size:
             raise StateError(
@@ -74,6 +87,7 @@ class Structure:
     def __len__(self) -> int:
         return len(self.coords)
 
+    @_uncompiled
     def neighbours(self, kernel: Kernel = 3) -> Neighbours:
         """Map of a submanifold convolution.
 
@@ -88,6 +102,7 @@ class Structure:
                 raise StateError(str(error)) from None
         return self._neighbours[sizes]
 
+    @_uncompiled
     def strided(self, kernel: int, stride: int) -> tuple[Neighbours, Level]:
         """Map of a strided convolution and the level it leads to; ``.transposed`` of the map leads back."""
         level = self.coarser(stride)
@@ -99,6 +114,7 @@ class Structure:
             self._strided[kernel, stride] = found
         return self._strided[kernel, stride], level
 
+    @_uncompiled
     def coarser(self, factor: int = 2) -> Level:
         """The level of voxels ``factor`` times as large."""
         if factor not in self._coarser:
