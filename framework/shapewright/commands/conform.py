@@ -79,9 +79,7 @@ def command(
     options = {".".join(path): value for path, value in map(split_override, overrides)}
     outcomes: list[Outcome] = []
     quiet = json_file == "-"
-    suites = [
-        Suite.of(key, expected_failures=reasons, options=options, api=api, catalog=catalog) for key in chosen
-    ]
+    suites = [Suite.of(key, expected_failures=reasons, options=options, api=api, catalog=catalog) for key in chosen]
     for suite in suites:
         if not quiet:
             click.echo(suite.subject.spec.key)

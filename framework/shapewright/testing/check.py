@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Status = Literal["pass", "fail", "expected failure", "skipped", "not run"]
 
 
-class CheckFailure(AssertionError):
+class CheckFailure(AssertionError):  # noqa: N818 (a verdict, not an error of the kit)
     """The component does not keep its contract; the message says what was wanted and what was found."""
 
 

@@ -71,7 +71,9 @@ def non_manifold(subject: Subject) -> None:
     def judge(mesh: Mesh) -> None:
         found = surface(mesh)
         seam = found.length(found.counts == 3)
-        require(_near(found.area, truth.area, 0.2), f"the area of three quads is {found.area:.3g}, not {truth.area:.3g}")
+        require(
+            _near(found.area, truth.area, 0.2), f"the area of three quads is {found.area:.3g}, not {truth.area:.3g}"
+        )
         require(seam >= 0.6 * toys.SEAM, f"three faces meet along {seam:.3g}, not along {toys.SEAM}")
         surplus = found.length(found.counts > 3)
         require(surplus <= 0.3 * toys.SEAM, f"more than three faces meet along {surplus:.3g}")

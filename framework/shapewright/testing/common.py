@@ -127,9 +127,7 @@ def ports(subject: Subject) -> None:
     spec, cls = subject.spec, subject.cls
     own = OWN_VERBS[spec.kind]
     if spec.kind in STAGES:
-        require(
-            any(name in spec.verbs for name in own), f"the spec of a {spec.kind} declares none of {', '.join(own)}"
-        )
+        require(any(name in spec.verbs for name in own), f"the spec of a {spec.kind} declares none of {', '.join(own)}")
     wanted: dict[str, Mapping[str, str]] = {name: verb.inputs for name, verb in spec.verbs.items()}
     if spec.kind == "metric":
         wanted = {"measure": {"pair": "mesh"}}  # its two ports arrive together
@@ -143,7 +141,8 @@ def ports(subject: Subject) -> None:
         method = getattr(cls, name, None)
         require(callable(method), f"{cls.__name__} has no method {name}, which the spec declares")
         require(
-            name not in spec.verbs or spec.verbs[name].outputs, f"the verb {name} declares no output, so nothing uses it"
+            name not in spec.verbs or spec.verbs[name].outputs,
+            f"the verb {name} declares no output, so nothing uses it",
         )
         _require_signature(cls.__name__, name, method, inputs, spec.kind)
 
@@ -304,7 +303,7 @@ def _slopes(
 ) -> tuple[float | None, float]:
     """Directional derivative of a weighted sum of the result by autograd and by differences, along one leaf.
 
-    Everything that goes in asks for gradients each time, because a component may compute otherwise where nothing does.    """
+    Everything that goes in asks for gradients each time, because a component may compute otherwise where nothing does."""
 
     def result(amount: Tensor) -> tuple[Tensor, list[Tensor]]:
         order = iter(range(len(floats(arguments))))
@@ -338,7 +337,7 @@ def _slopes(
         (above, up), (below, down) = result(at(step)), result(at(-step))
         rise = float(above - below) / (2 * step)
         # Indices may change where nothing moves, as the diagonals of quads do where two are equally good.
-        if agree(said, rise) or _same_tensors(up, structure) and _same_tensors(down, structure):
+        if agree(said, rise) or (_same_tensors(up, structure) and _same_tensors(down, structure)):
             return said, rise
     return said, rise
 
@@ -369,4 +368,3 @@ DIFFERENTIABLE = Check(
     "differentiable", "gradients agree with central differences", differentiable, claim="differentiable"
 )
 FIRST = (LIGHT_IMPORT, BUILDS, PORTS, OUTPUTS)
-

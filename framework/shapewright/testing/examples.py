@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ def _verb_calls(subject: Subject, name: str, verb: Verb) -> Iterator[Call]:
         yield Call(", ".join(label for label, _ in chosen.values()), name, {port: v for port, (_, v) in chosen.items()})
     first = {port: column[0][1] for port, column in columns.items()}
     for port, tag in verb.inputs.items():
-        if tag.endswith("?") and port not in _QUIET or port in subject.inputs and port not in needed:
+        if (tag.endswith("?") and port not in _QUIET) or (port in subject.inputs and port not in needed):
             try:
                 label, value = examples(subject, port, tag)[0]
             except NotHere:
@@ -190,7 +191,7 @@ def _conditions(subject: Subject) -> list[Labelled]:
 
 def _images(subject: Subject) -> list[Labelled]:
     ramp = torch.linspace(0, 1, 32)
-    first = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij") + (torch.full((32, 32), 0.25),), dim=-1)
+    first = torch.stack((*torch.meshgrid(ramp, ramp, indexing="ij"), torch.full((32, 32), 0.25)), dim=-1)
     second = torch.rand(32, 32, 3, generator=stream(0, "example", "image"))
     return [("ramp", first), ("noise", second)]
 
@@ -250,7 +251,8 @@ def from_representations(subject: Subject, tag: str, shape: str, claim: str = ""
         if claim and not getattr(spec.capabilities, claim):
             continue
         try:
-            state = subject.kept(f"{spec.key}/{shape}", lambda spec=spec: state_of(subject, spec, SHAPES[shape]()))
+            make = partial(_toy_state, subject, spec, shape)
+            state = subject.kept(f"{spec.key}/{shape}", make)
         except (NotHere, ShapewrightError):
             continue  # its own conformance says what is wrong with it
         found.append((f"{shape} by {spec.key}", state))
@@ -262,6 +264,10 @@ def partner(subject: Subject, spec: ComponentSpec) -> Any:
     return subject.kept(f"built/{spec.key}", lambda: built(subject.catalog, spec, {}, subject.catalog.load(spec.key)))
 
 
+def _toy_state(subject: Subject, spec: ComponentSpec, shape: str) -> Any:
+    return state_of(subject, spec, SHAPES[shape]())
+
+
 def state_of(subject: Subject, spec: ComponentSpec, mesh: Mesh) -> Any:
     """``mesh`` through another representation."""
     return partner(subject, spec).from_mesh(mesh, rng=stream(0, "partner", spec.key))
@@ -270,7 +276,8 @@ def state_of(subject: Subject, spec: ComponentSpec, mesh: Mesh) -> Any:
 # --- kinds whose arguments are not ports -------------------------------------------------------------------------------
 def _metric_calls(subject: Subject) -> Iterator[Call]:
     for label, mesh in _meshes(subject):
-        moved = replace(mesh, vertices=mesh.vertices * 0.97 + 0.004)
+        vertices = mesh.vertices * 0.96 + mesh.vertices.new_tensor([0.03, 0, 0.005])
+        moved = replace(mesh, vertices=vertices.float().double())  # the same shape in either precision
         yield Call(f"{label} beside a smaller one", "measure", {"pair": MeshPair(moved, mesh, sample=label)})
 
 

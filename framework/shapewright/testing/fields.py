@@ -1,4 +1,4 @@
-"""Signed distance fields of the toys, in every storage that the framework defines: extractors need no representation."""
+"""Signed distance fields of the toys in every storage of the framework, so that extractors need no representation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Ball:
     centre: Tensor
 
     def __call__(self, points: Tensor) -> Tensor:
-        return (points - self.centre).norm(dim=-1) - self.radius
+        distances: Tensor = (points - self.centre).norm(dim=-1) - self.radius
+        return distances
 
 
 @dataclass(frozen=True)

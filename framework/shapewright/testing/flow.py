@@ -14,7 +14,7 @@ from .check import Check, require
 from .subject import Subject
 from .values import difference
 
-TOLERANCE = {"relative": 1e-4, "absolute": 1e-5}
+RELATIVE, ABSOLUTE = 1e-4, 1e-5
 SHAPE = (2, 6, 4)
 
 
@@ -107,7 +107,7 @@ def _distinct(times: list[float]) -> Iterator[float]:
 def straight(subject: Subject) -> None:
     """Along one velocity, and whatever the guidance where both branches agree, a unit of time is covered."""
     noise, velocity = _noise(), _noise("velocity")
-    found = difference(_integrate(subject, Still(), noise), noise, **TOLERANCE)
+    found = difference(_integrate(subject, Still(), noise), noise, relative=RELATIVE, absolute=ABSOLUTE)
     require(not found, f"without any velocity the noise is changed: {found}")
     for steps in (1, 6):
         moved = _integrate(subject, Steady(velocity), noise, steps=steps) - noise
@@ -122,7 +122,7 @@ def batching(subject: Subject) -> None:
     whole = _integrate(subject, Bent(), noise)
     for index in range(len(noise)):
         alone = _integrate(subject, Bent(), noise[index : index + 1])
-        found = difference(whole[index : index + 1], alone, **TOLERANCE)
+        found = difference(whole[index : index + 1], alone, relative=RELATIVE, absolute=ABSOLUTE)
         require(not found, f"sample {index} of a batch against alone: {found}")
 
 

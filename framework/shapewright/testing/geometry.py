@@ -52,9 +52,7 @@ def states(subject: Subject, shape: str, claim: str = "") -> list[tuple[str, obj
     found: list[tuple[str, object]] = []
     if shape in _FIELD_OF:
         solid = fields.solids()[_FIELD_OF[shape]]
-        found += [
-            (f"{shape} as {tag}", fields.stored(solid, tag)) for tag in fields.TAGS if satisfies(tag, wanted)
-        ]
+        found += [(f"{shape} as {tag}", fields.stored(solid, tag)) for tag in fields.TAGS if satisfies(tag, wanted)]
     return found + from_representations(subject, wanted, shape, claim)
 
 
@@ -101,8 +99,7 @@ def _require_holds(outer: Frame, inner: Frame, where: str) -> None:
 
 def _require_near(result: Mesh, mesh: Mesh, limit: float, where: str) -> None:
     require(len(result.faces), f"{where}: no faces")
-    points = [torch.from_numpy(sample(m, 1500)) for m in (result, mesh)]
-    apart = torch.cdist(*points)
+    apart = torch.cdist(torch.from_numpy(sample(result, 1500)), torch.from_numpy(sample(mesh, 1500)))
     there, back = (float(apart.amin(dim=axis).mean()) for axis in (0, 1))
     require(
         max(there, back) <= limit,
@@ -138,7 +135,9 @@ def representation_dtype(subject: Subject) -> None:
         where = f"{call.verb}({call.label})"
         for state in (single, double):
             require_well_formed(state, where)
-        require(type(single) is type(double), f"{where}: {type(single).__name__} from single precision, not from double")
+        require(
+            type(single) is type(double), f"{where}: {type(single).__name__} from single precision, not from double"
+        )
         pairs = list(zip(floats(single), floats(double), strict=False))
         for (path, one), (_, other) in pairs:
             rows, others = one.shape[0] if one.ndim else 1, other.shape[0] if other.ndim else 1
@@ -190,7 +189,6 @@ def _untyped(name: str, error: Exception) -> str:
         f"{name}: {type(error).__name__}: {' '.join(str(error).split())}; raise an error of shapewright.errors "
         "(MeshError, StateError) that says what to do"
     )
-
 
 
 REPRESENTATION_FRAMES = Check(

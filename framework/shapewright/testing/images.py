@@ -15,7 +15,7 @@ from .examples import calls
 from .subject import Call, Subject
 from .values import difference
 
-TOLERANCE = {"relative": 1e-3, "absolute": 1e-3}
+RELATIVE, ABSOLUTE = 1e-3, 1e-3
 
 
 def buffers(subject: Subject) -> None:
@@ -26,9 +26,7 @@ def buffers(subject: Subject) -> None:
         require(isinstance(found, Mapping) and found, f"{where} gives no named buffers")
         sizes = set()
         for name, buffer in found.items():
-            require(
-                isinstance(buffer, Tensor) and buffer.ndim == 4, f"{where}: {name!r} is not a tensor (B, H, W, C)"
-            )
+            require(isinstance(buffer, Tensor) and buffer.ndim == 4, f"{where}: {name!r} is not a tensor (B, H, W, C)")
             require(bool(torch.isfinite(buffer).all()), f"{where}: {name!r} is not finite")
             sizes.add(tuple(buffer.shape[:3]))
         require(len(sizes) == 1, f"{where}: buffers of different sizes {sorted(sizes)}")
@@ -46,7 +44,7 @@ def face_order(subject: Subject) -> None:
     mesh = call.arguments["mesh"]
     faces = mesh.faces[torch.randperm(len(mesh.faces), generator=subject.rng("faces"))]
     other = subject.run(Call(call.label, call.verb, {**call.arguments, "mesh": replace(mesh, faces=faces)}))
-    found = difference(dict(other), dict(subject.result(call)), path="buffers", **TOLERANCE)
+    found = difference(dict(other), dict(subject.result(call)), path="buffers", relative=RELATIVE, absolute=ABSOLUTE)
     require(not found, f"faces in another order: {found}")
 
 
@@ -62,7 +60,9 @@ def degenerate(subject: Subject) -> None:
     require(not float(found["mask"].double().sum()), "an empty mesh covers pixels")
 
 
-BUFFERS = Check("buffers", "buffers are (B, H, W, C) of one size; a sphere covers a part of the mask", buffers, basic=True)
+BUFFERS = Check(
+    "buffers", "buffers are (B, H, W, C) of one size; a sphere covers a part of the mask", buffers, basic=True
+)
 CHECKS = (
     Check("face_order", "faces may come in any order", face_order),
     Check("degenerate", "an empty mesh: an empty picture, or an error of Shapewright's", degenerate),

@@ -16,7 +16,7 @@ from .examples import calls, examples
 from .subject import Call, Subject, tag_of
 from .values import difference, map_tensors
 
-TOLERANCE = {"relative": 1e-4, "absolute": 1e-5}
+RELATIVE, ABSOLUTE = 1e-4, 1e-5
 STEPS = 2
 """Of generators, where checks are not about the number of steps."""
 
@@ -53,7 +53,7 @@ def batching(subject: Subject) -> None:
             alone = subject.run(Call("alone", name, {**single, **extra[index], **_steps(subject)}))
             for port, part in _ports(subject, name, alone).items():
                 mine = _sample(_ports(subject, name, whole)[port], index)
-                found = difference(mine, part, path=port, **TOLERANCE)
+                found = difference(mine, part, path=port, relative=RELATIVE, absolute=ABSOLUTE)
                 require(not found, f"{name}: sample {index} of a batch against alone: {found}")
     if not tried:
         raise NotHere("; ".join(dict.fromkeys(reasons)) or "no verb takes a batch")
@@ -186,4 +186,3 @@ CONDITIONER = (
     Check("images", "an image means the same in bytes and in floats, and matters", images),
     Check("alpha", "an opaque alpha channel changes nothing", alpha),
 )
-

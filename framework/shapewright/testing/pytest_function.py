@@ -36,9 +36,7 @@ def conformance(
     """
     import pytest
 
-    suite = Suite.of(
-        key, expected_failures=expected_failures, options=options, inputs=inputs, api=api, catalog=catalog
-    )
+    suite = Suite.of(key, expected_failures=expected_failures, options=options, inputs=inputs, api=api, catalog=catalog)
 
     @pytest.mark.parametrize("check", suite.names)
     def test(check: str) -> None:

@@ -28,7 +28,7 @@ def _few(subject: Subject) -> list[str]:
     found: list[str] = []
     for id in _ids(subject)[: 4 * FEW]:
         try:
-            subject.kept(f"sample/{id}", lambda id=id: subject.component.load(id))
+            _sample(subject, id)
             found.append(id)
         except ShapewrightError:
             continue
@@ -83,7 +83,9 @@ def content(subject: Subject) -> None:
     """The content of a sample names its geometry: it is there, and differs where meshes do."""
     samples = [_sample(subject, id) for id in _few(subject)]
     for sample in samples:
-        require(sample.content, f"{sample.id!r} has no content hash, so cached results would be served for other shapes")
+        require(
+            sample.content, f"{sample.id!r} has no content hash, so cached results would be served for other shapes"
+        )
     for one in samples:
         for other in samples:
             if one.content == other.content:
@@ -99,7 +101,9 @@ def unknown(subject: Subject) -> None:
     except ShapewrightError:
         return
     except Exception as error:
-        raise CheckFailure(f"an unknown id raises {type(error).__name__}; raise ConfigError with the nearest") from error
+        raise CheckFailure(
+            f"an unknown id raises {type(error).__name__}; raise ConfigError with the nearest"
+        ) from error
     raise CheckFailure("an unknown id is loaded without complaint")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import claims, flow, geometry, images, learned, scores, shapes, tokens
 from .check import Check
-from .common import BUILDS, DETERMINISTIC, DEVICES, DIFFERENTIABLE, DTYPE, FIRST, LIGHT_IMPORT, OUTPUTS, PORTS, PURE
+from .common import BUILDS, DETERMINISTIC, DEVICES, DIFFERENTIABLE, DTYPE, FIRST, LIGHT_IMPORT, PORTS, PURE
 
 _DESCRIBED = (LIGHT_IMPORT, BUILDS, PORTS)
 _BY_KIND: dict[str, tuple[Check, ...]] = {

@@ -12,7 +12,7 @@ from .examples import context_arguments, packed, token_samples
 from .subject import Call, Subject
 from .values import difference
 
-TOLERANCE = {"relative": 1e-4, "absolute": 1e-5}
+RELATIVE, ABSOLUTE = 1e-4, 1e-5
 
 
 def _mix(subject: Subject, arguments: dict[str, Any]) -> Tensor:
@@ -34,7 +34,7 @@ def batching(subject: Subject) -> None:
     parts = torch.split(whole, [len(hidden) for hidden, _ in samples])
     for index, (sample, part) in enumerate(zip(samples, parts, strict=True)):
         alone = _mix(subject, {**packed([sample]), **context_arguments(subject, 1, index)})
-        found = difference(part, alone, **TOLERANCE)
+        found = difference(part, alone, relative=RELATIVE, absolute=ABSOLUTE)
         require(not found, f"sequence {index} of {len(samples)}, packed against alone: {found}")
 
 
@@ -50,13 +50,13 @@ def token_order(subject: Subject) -> None:
         context = context_arguments(subject, 1)
         one = _mix(subject, {**packed([(hidden, coords)]), **context})
         other = _mix(subject, {**packed([(hidden[order], coords[order])]), **context})
-        found = difference(other, one[order], **TOLERANCE)
+        found = difference(other, one[order], relative=RELATIVE, absolute=ABSOLUTE)
         require(not found, f"{label} in another order: {found}")
 
 
 def lengths(subject: Subject) -> None:
     """No sequence, an empty sequence among others and a single token are served like any other."""
-    label, (hidden, coords) = token_samples(subject)[0]
+    _, (hidden, coords) = token_samples(subject)[0]
 
     def part(count: int) -> tuple[Tensor, Tensor | None]:
         return hidden[:count], None if coords is None else coords[:count]
@@ -83,4 +83,3 @@ CHECKS = (
     Check("token_order", "tokens with coordinates may come in any order", token_order),
     Check("lengths", "no sequence, an empty one among others, a single token", lengths),
 )
-

@@ -60,9 +60,7 @@ def _mesh(mesh: Mesh, where: str) -> None:
 
 
 def _condition(condition: Condition, where: str) -> None:
-    require(
-        condition.tokens.ndim == 3, f"{where}: tokens must be (B, T, C), not {tuple(condition.tokens.shape)}"
-    )
+    require(condition.tokens.ndim == 3, f"{where}: tokens must be (B, T, C), not {tuple(condition.tokens.shape)}")
     require(
         condition.null.ndim == 3 and condition.null.shape[::2] == condition.tokens.shape[::2],
         f"{where}: null is {tuple(condition.null.shape)} beside tokens {tuple(condition.tokens.shape)}",
