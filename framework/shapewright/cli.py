@@ -16,6 +16,7 @@ COMMANDS = {
     "bench": ("Compare representations on meshes: run every combination that fits, print a table.", "bench"),
     "check": ("Check a pipeline's wiring and options without running it.", "check"),
     "completion": ("Print the shell completion script for bash, zsh or fish.", "completion"),
+    "conform": ("Check that components keep their contract and every capability they claim.", "conform"),
     "convert": ("Take a mesh through a pipeline and back to a mesh file.", "convert"),
     "info": ("Versions, devices, backends and plugins, to paste into a report.", "info"),
     "list": ("List the components that are installed.", "list"),
