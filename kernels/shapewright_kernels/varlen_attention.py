@@ -84,7 +84,7 @@ def varlen_attention(
         if len(rows) != total:
             raise ValueError(f"{name} ends at {total} but {what} has {len(rows)} rows")
     scale = 1 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    chosen = _backend(backend, q, k, v, return_lse)
+    chosen = _backend(backend, q, k, v, pairs, return_lse)
     if chosen == "triton":
         from .varlen_attention_triton import attention_by_tiles
 
@@ -117,7 +117,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(f"q has {q.shape[1]} heads, which is no multiple of the {k.shape[1]} heads of k")
 
 
-def _backend(asked: str, q: Tensor, k: Tensor, v: Tensor, return_lse: bool) -> str:
+def _backend(asked: str, q: Tensor, k: Tensor, v: Tensor, pairs: SegmentPairs, return_lse: bool) -> str:
     if asked not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {asked!r}")
     if asked in ("torch", "math"):
@@ -128,6 +128,8 @@ def _backend(asked: str, q: Tensor, k: Tensor, v: Tensor, return_lse: bool) -> s
         flash = flash or "it needs float16 or bfloat16"
     if width % 8 or width > 256 or v.shape[2] != width:
         flash = flash or "it needs heads of equal width, a multiple of 8 up to 256"
+    if pairs.has_empty:
+        flash = flash or "it needs segments that all hold queries and keys"
     if return_lse and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         flash = flash or "its log-sum-exp has no gradient"
     triton = "" if q.device.type == "cuda" or interpreted() else "it needs CUDA, or TRITON_INTERPRET=1"
@@ -159,8 +161,6 @@ def interpreted() -> bool:
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, pairs: SegmentPairs, scale: float) -> tuple[Tensor, Tensor]:
-    if not (pairs.total_q and pairs.total_k):
-        return attention_in_groups(q, k, v, pairs, scale, return_lse=True, explicit=False)  # type: ignore[return-value]
     found = torch.ops.aten._flash_attention_forward(
         q, k, v, pairs.offsets("q"), pairs.offsets("k"), pairs.longest_q, pairs.longest_k, 0.0, False, False,
         scale=scale,

@@ -41,6 +41,7 @@ class SegmentPairs:
         self.lengths_q, self.lengths_k = np.diff(starts_q), np.diff(starts_k)
         self.longest_q = int(self.lengths_q.max(initial=0))
         self.longest_k = int(self.lengths_k.max(initial=0))
+        self.has_empty = not (self.lengths_q.all() and self.lengths_k.all() and len(self.lengths_q))
         ranks = np.lexsort((self.lengths_k, self.lengths_q))
         self.groups = _groups(self.lengths_q[ranks], self.lengths_k[ranks])
         self.order_q = _row_order(starts_q, ranks, device)

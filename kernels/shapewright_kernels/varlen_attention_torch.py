@@ -31,7 +31,8 @@ def attention_in_groups(
     parts_q = torch.split(q, [group.segments * group.queries for group in groups])
     parts_k = torch.split(k, [group.segments * group.keys for group in groups])
     parts_v = torch.split(v, [group.segments * group.keys for group in groups])
-    outputs, sums = [q.new_zeros(0, q.shape[1], v.shape[2])], [_accumulated(q).new_zeros(0, q.shape[1])]
+    # Empty pieces of q first, so that a result without a row still belongs to the graph.
+    outputs, sums = [q[:0, :, :1].expand(-1, -1, v.shape[2])], [_accumulated(q[:0, :, 0])]
     for group, part_q, part_k, part_v in zip(groups, parts_q, parts_k, parts_v, strict=True):
         if not part_q.numel():
             continue

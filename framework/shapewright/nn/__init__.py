@@ -31,6 +31,19 @@ _HOMES: dict[str, list[str]] = {
     "subdivide_blocks": ["DownsampleGroupNormBlock3d", "SubdivideConvBlock3d", "SubdivideGroupNormBlock3d", "prune"],
     "point_encoder": ["LocalPoolPointNet"],
     "feed_forward": ["FeedForward"],
+    "layouts": ["batched_coords", "dense_layout", "layout_of", "pack", "per_token", "sample_rows"],
+    "attention": [
+        "AttentionConfig", "FullAttention", "MultiHeadAttention", "SharedRMSNorm", "make_attention", "self_pairs",
+    ],
+    "windows": [
+        "Grouped", "GroupedAttention", "SerialisedAttention", "SerialisedConfig", "WindowAttention", "WindowConfig",
+        "pieces_of", "windows_of",
+    ],
+    "positions": ["AbsolutePositionEmbedding", "FrequencyEmbedding", "rotary_phases", "rotate"],
+    "timesteps": ["TimestepEmbedding", "timestep_frequencies"],
+    "modulation": ["Modulation", "ModulationLayer", "modulations"],
+    "blocks": ["CrossTransformerBlock", "ModulatedCrossBlock", "ModulatedTransformerBlock", "TransformerBlock"],
+    "conditions": ["foreground_tokens"],
     "spatial_sparse_attention": [
         "BlockCompressionV1", "BlockCompressionV2", "Blocks", "SpatialSparseAttention", "SpatialSparseConfig",
     ],
@@ -42,13 +55,19 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [*_HOME_OF]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from .attention import *  # noqa: F403
+    from .blocks import *  # noqa: F403
     from .checkpointing import *  # noqa: F403
+    from .conditions import *  # noqa: F403
     from .convolution import *  # noqa: F403
     from .feed_forward import *  # noqa: F403
     from .gaussian import *  # noqa: F403
+    from .layouts import *  # noqa: F403
     from .linear import *  # noqa: F403
+    from .modulation import *  # noqa: F403
     from .norms import *  # noqa: F403
     from .point_encoder import *  # noqa: F403
+    from .positions import *  # noqa: F403
     from .precision import *  # noqa: F403
     from .resampling import *  # noqa: F403
     from .residual_blocks import *  # noqa: F403
@@ -56,6 +75,8 @@ if TYPE_CHECKING:
     from .spatial_sparse_attention import *  # noqa: F403
     from .structure import *  # noqa: F403
     from .subdivide_blocks import *  # noqa: F403
+    from .timesteps import *  # noqa: F403
+    from .windows import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:

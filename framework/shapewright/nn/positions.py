@@ -98,7 +98,7 @@ def rotate(values: Tensor, cosine: Tensor, sine: Tensor, pairs: Pairs = "adjacen
     cosine, sine = cosine.unsqueeze(-2), sine.unsqueeze(-2)
     wide = values.to(torch.promote_types(values.dtype, cosine.dtype))
     if pairs == "adjacent":
-        real, imaginary = wide.reshape(*wide.shape[:-1], -1, 2).unbind(-1)
+        real, imaginary = wide.reshape(*wide.shape[:-1], wide.shape[-1] // 2, 2).unbind(-1)
         turned = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1).flatten(-2)
     else:
         real, imaginary = wide.chunk(2, dim=-1)
