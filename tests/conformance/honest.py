@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -45,7 +45,7 @@ class Soup:
     tag: ClassVar[str] = "toy.soup"
     vertices: Tensor
     faces: Tensor
-    frame: Frame = Frame()
+    frame: Frame = field(default_factory=Frame)
     colours: Tensor | None = None
 
 
@@ -135,7 +135,7 @@ class Rows:
 
     tag: ClassVar[str] = "toy.rows"
     values: Tensor
-    frame: Frame = Frame()
+    frame: Frame = field(default_factory=Frame)
 
     @classmethod
     def stack(cls, items: Sequence[Rows]) -> Rows:

@@ -66,7 +66,7 @@ for _kind, _cls in HONEST.items():
 
 
 def _noisy(kind: str, base: type[Any], verb: str, change: Callable[[Any], Any]) -> None:
-    """Not deterministic: something global and random gets into the result. Not pure: the global stream is drawn from."""
+    """Not deterministic: something random gets into the result. Not pure: the global stream is drawn from."""
 
     def random(self: Any, *arguments: Any, **options: Any) -> Any:
         return change(getattr(base, verb)(self, *arguments, **options))
@@ -196,7 +196,8 @@ _painter("dtype", lambda values: TokenLatent(values.float()), capabilities=NO_CL
 _painter("batching", lambda values: TokenLatent(values + 0.1 * (values.mean(0, keepdim=True) - values)))
 _painter("differentiable", lambda values: TokenLatent(values.detach()))
 method("generator", "streams", Painter,
-       start=lambda self, noise, shape, rng, dtype: noise.values if noise else torch.ones(shape, dtype=dtype))  # fmt: skip
+       start=lambda self, noise, shape, rng, dtype: noise.values if noise
+       else torch.ones(shape, dtype=dtype))  # fmt: skip
 method("generator", "streams", Painter,
        start=lambda self, noise, shape, rng, dtype: noise.values if noise
        else torch.randn(1, *shape[1:], generator=rng, dtype=dtype).expand(shape))  # fmt: skip
@@ -238,7 +239,8 @@ class Meshing(Squeeze):
 
 
 method("conditioner", "outputs", Patches,
-       encode=lambda self, image, *, size=None: replace(c := Patches.encode(self, image), tokens=c.tokens[0]))  # fmt: skip
+       encode=lambda self, image, *, size=None: replace(c := Patches.encode(self, image),
+                                                                tokens=c.tokens[0]))  # fmt: skip
 method("conditioner", "images", Patches, in_unit=lambda self, image: image.float())
 method("conditioner", "alpha", Patches,
        composed=lambda self, image: image if image.shape[2] == 3 else image[..., :3] * 0.5 + 0.5)  # fmt: skip
@@ -351,7 +353,7 @@ class Unchecked(Nearest):
         return {"toy-nearest/v1": self.distance(pair.predicted.vertices, pair.reference.vertices)}
 
 
-# --- the tests, over what was collected above --------------------------------------------------------------------------
+# --- the tests, over what was collected above -------------------------------------------------------------------------
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{case.check}")
 def test_a_defect_is_found_by_exactly_the_check_that_is_about_it(case: Broken) -> None:
     found = verdicts(case.kind, case.cls, **case.spec)

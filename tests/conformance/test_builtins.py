@@ -1,6 +1,6 @@
 """Everything that ships keeps its contract and its claims; the tests are made from the catalog.
 
-A component that is added is checked without a line here. Gaps that are documented go into ``EXPECTED`` with their reason.
+A component that is added is checked without a line here. Documented gaps go into ``EXPECTED`` with their reason.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from isosurface_shapes import (
     volume,
 )
 from shapewright.errors import StateError
-from shapewright.states import SparseField
+from shapewright.states import Frame, FunctionField, SparseField
 from shapewright_kernels.marching_cubes import marching_cubes, marching_cubes_sparse
 from shapewright_kernels.marching_cubes_cases import case_tables, loops
 from shapewright_plugins.isosurface.marching_cubes import Config, MarchingCubes
@@ -206,3 +206,34 @@ def test_batches_and_points_outside_the_lattice_are_refused() -> None:
     outside = replace(state, values=replace(state.values, resolution=5))
     with pytest.raises(StateError, match=r"0\.\.5"):
         MESHER.extract(outside)
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+def test_the_surface_of_a_function_follows_what_the_function_was_made_of() -> None:
+    """A sphere's vertices lie at its radius, so their distance from the centre moves with it, one to one."""
+    radius = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    state = FunctionField(lambda points: points.double().norm(dim=-1) - radius, Frame())
+    extractor = MarchingCubes(Config(resolution=16, coarse=16))
+    mesh = extractor.extract(state)
+    (slope,) = torch.autograd.grad(mesh.vertices.norm(dim=1).mean(), radius)
+    assert float(slope) == pytest.approx(1, abs=0.02)
+    with torch.no_grad():
+        plain = extractor.extract(state)
+    assert not plain.vertices.requires_grad
+    assert torch.equal(plain.faces, mesh.faces)
+    torch.testing.assert_close(plain.vertices, mesh.vertices.detach(), rtol=0, atol=1e-12)
+
+
+def test_a_function_without_gradients_is_asked_for_one_point_more() -> None:
+    calls: list[int] = []
+
+    def ball(points: torch.Tensor) -> torch.Tensor:
+        calls.append(len(points))
+        return points.norm(dim=-1) - 0.3
+
+    extractor = MarchingCubes(Config(resolution=16, coarse=16))
+    with torch.no_grad():
+        extractor.extract(FunctionField(ball, Frame()))
+    without, calls[:] = sum(calls), []
+    assert not extractor.extract(FunctionField(ball, Frame())).vertices.requires_grad
+    assert sum(calls) == without + 1

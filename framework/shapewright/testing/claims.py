@@ -89,7 +89,7 @@ def _require_outward(found: Surface) -> None:
     require(not (found.balance != 0).any(), "neighbouring faces of a sphere wind against one another")
     require(
         _near(found.volume, VOLUME, 0.15),
-        f"the faces of a sphere enclose {found.volume:.3g}, not {VOLUME:.3g}; they must be counter-clockwise from outside",
+        f"the faces of a sphere enclose {found.volume:.3g}, not {VOLUME:.3g}; wind them outward",
     )
 
 
@@ -116,8 +116,8 @@ def honest_winding(subject: Subject) -> None:
 
 # --- creases ----------------------------------------------------------------------------------------------------------
 BLUNT = 0.12
-"""Mean distance of a crease from the result, in cells, above which it counts as bevelled. A chamfer through the crossings
-of a lattice loses a quarter of a cell and more; see docs/conformance.md."""
+"""Mean distance of a crease from the result, in cells, above which it counts as bevelled. A chamfer through the
+crossings of a lattice loses a quarter of a cell and more."""
 
 
 def sharp_edges(subject: Subject) -> None:

@@ -45,7 +45,7 @@ TAGGED = ("representation", "encoder", "generator", "extractor", "conditioner")
 """Kinds whose results are states."""
 
 
-# --- import, options, signatures ---------------------------------------------------------------------------------------
+# --- import, options, signatures --------------------------------------------------------------------------------------
 def light_import(subject: Subject) -> None:
     """In a process of its own, because everything is imported already in this one."""
     module = _plugin_module(subject)
@@ -171,7 +171,7 @@ def _require_signature(owner: str, name: str, method: Any, inputs: Mapping[str, 
         )
 
 
-# --- results -----------------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 def outputs(subject: Subject) -> None:
     """Each call gives the ports that the spec declares, with their tags, and values that keep their own contract."""
     for call in calls(subject):
@@ -273,7 +273,7 @@ def devices(subject: Subject) -> None:
         require(not found, f"{call.verb}({call.label}) on CUDA and on the CPU: {found}")
 
 
-# --- gradients ---------------------------------------------------------------------------------------------------------
+# --- gradients --------------------------------------------------------------------------------------------------------
 STEP = 1e-6
 
 
@@ -303,7 +303,9 @@ def _slopes(
 ) -> tuple[float | None, float]:
     """Directional derivative of a weighted sum of the result by autograd and by differences, along one leaf.
 
-    Everything that goes in asks for gradients each time, because a component may compute otherwise where nothing does."""
+    Everything that goes in asks for gradients each time, because a component may compute otherwise where nothing
+    does.
+    """
 
     def result(amount: Tensor) -> tuple[Tensor, list[Tensor]]:
         order = iter(range(len(floats(arguments))))
@@ -351,7 +353,7 @@ def _same_tensors(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
-# --- the checks --------------------------------------------------------------------------------------------------------
+# --- the checks -------------------------------------------------------------------------------------------------------
 LIGHT_IMPORT = Check(
     "light_import", "the plugin's module can be imported and asked for its specs without torch", light_import, True
 )

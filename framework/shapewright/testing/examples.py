@@ -118,7 +118,7 @@ def _made(make: Callable[[Subject], list[Labelled]], subject: Subject) -> list[L
         return []
 
 
-# --- what the kit makes ------------------------------------------------------------------------------------------------
+# --- what the kit makes -----------------------------------------------------------------------------------------------
 def _meshes(subject: Subject) -> list[Labelled]:
     return [("sphere", toys.sphere()), ("cube", toys.cube())]
 
@@ -221,7 +221,7 @@ SHAPES: dict[str, Callable[[], Mesh]] = {
 }
 
 
-# --- states made by what is installed ----------------------------------------------------------------------------------
+# --- states made by what is installed ---------------------------------------------------------------------------------
 def partners(subject: Subject, kind: str, claim: str = "") -> list[ComponentSpec]:
     """Installed components of ``kind`` whose state fits the subject's and which claim ``claim``; own plugin first."""
     verbs = {"representation": ("from_mesh", "outputs"), "extractor": ("extract", "inputs")}
@@ -273,7 +273,7 @@ def state_of(subject: Subject, spec: ComponentSpec, mesh: Mesh) -> Any:
     return partner(subject, spec).from_mesh(mesh, rng=stream(0, "partner", spec.key))
 
 
-# --- kinds whose arguments are not ports -------------------------------------------------------------------------------
+# --- kinds whose arguments are not ports ------------------------------------------------------------------------------
 def _metric_calls(subject: Subject) -> Iterator[Call]:
     for label, mesh in _meshes(subject):
         vertices = mesh.vertices * 0.96 + mesh.vertices.new_tensor([0.03, 0, 0.005])

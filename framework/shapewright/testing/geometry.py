@@ -75,7 +75,7 @@ def demonstrate(subject: Subject, shape: str, claim: str, judge: Callable[[Mesh]
     raise NotHere(f"no installed {other} that fits claims {claim}, so the claim cannot be seen here")
 
 
-# --- frames ------------------------------------------------------------------------------------------------------------
+# --- frames -----------------------------------------------------------------------------------------------------------
 def representation_frames(subject: Subject) -> None:
     """The state's box holds the mesh's and keeps its up axis, wherever that box lies; results come back in place."""
     for label, frame in (("the unit frame", Frame()), ("a frame elsewhere, z up", ELSEWHERE)):
@@ -127,7 +127,7 @@ def extractor_frames(subject: Subject) -> None:
         raise NotHere("no state of a known shape to extract; vertices were found inside the given states' frames")
 
 
-# --- precision, odd input ----------------------------------------------------------------------------------------------
+# --- precision, odd input ---------------------------------------------------------------------------------------------
 def representation_dtype(subject: Subject) -> None:
     """Meshes of either precision are taken and mean the same state."""
     for call in calls(subject):

@@ -21,7 +21,7 @@ STEPS = 2
 """Of generators, where checks are not about the number of steps."""
 
 
-# --- batches -----------------------------------------------------------------------------------------------------------
+# --- batches ----------------------------------------------------------------------------------------------------------
 def stacked(values: Sequence[Any]) -> Any:
     """One batch of several states. Raises NotHere where their class cannot do that."""
     stack = getattr(type(values[0]), "stack", None)
@@ -79,7 +79,7 @@ def _steps(subject: Subject) -> dict[str, Any]:
     return {"steps": STEPS} if subject.spec.kind == "generator" else {}
 
 
-# --- generators --------------------------------------------------------------------------------------------------------
+# --- generators -------------------------------------------------------------------------------------------------------
 def _noise(subject: Subject, columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Two draws in the shape of what the generator makes of the first and of the second sample."""
     found = []
@@ -140,7 +140,7 @@ def condition(subject: Subject) -> None:
     require(difference(made[0], made[1]), "two conditions give the same sample under one stream")
 
 
-# --- encoders ----------------------------------------------------------------------------------------------------------
+# --- encoders ---------------------------------------------------------------------------------------------------------
 def decodes_states(subject: Subject) -> None:
     """What is decoded is a state, not a mesh: meshing belongs to an extractor."""
     found = [call for call in calls(subject) if call.verb == "decode"]
@@ -151,7 +151,7 @@ def decodes_states(subject: Subject) -> None:
             require(not satisfies(tag_of(value) or "-", "mesh"), f"decode({call.label}) {port} is a mesh")
 
 
-# --- conditioners ------------------------------------------------------------------------------------------------------
+# --- conditioners -----------------------------------------------------------------------------------------------------
 def images(subject: Subject) -> None:
     """An image means the same in bytes and in floats, and its pixels matter."""
     labelled = examples(subject, "image", "image")

@@ -1,7 +1,7 @@
 """Shapes small enough for a second's work, each of which shows one thing.
 
-All lie within ``Frame()`` and are turned and moved off the lattice, so that no face runs along lattice planes. Positions
-are exact in single precision, so that both precisions mean the same shape.
+All lie within ``Frame()`` and are turned and moved off the lattice, so that no face runs along lattice planes.
+Positions are exact in single precision, so that both precisions mean the same shape.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ class MarchingCubes(Extractor[Config, GridField | SparseField | FunctionField]):
 
     The surface is a 2-manifold, closed wherever all cells around it are active; a missing cell (or a value that is not
     finite) is a hole. A value exactly at the level counts as outside. Vertices are differentiable in the values; which
-    edges they lie on is not. A function is sampled near its surface (:func:`.refinement.refine`); where its values carry
-    gradients, it is called once more at the ends of the crossing edges, so that vertices are differentiable in whatever
-    it was made of.
+    edges they lie on is not. A function is sampled near its surface (:func:`.refinement.refine`); where its values
+    carry gradients, it is called once more at the ends of the crossing edges, so that vertices are differentiable in
+    whatever it was made of.
 
     Source: Lorensen and Cline 1987, with a case table that treats shared faces alike from both sides.
     """
