@@ -88,7 +88,7 @@ def check_coords(coords: Tensor) -> None:
 
 def triple(value: int | Sequence[int], name: str) -> tuple[int, int, int]:
     """One whole number for each axis."""
-    values = (value, value, value) if isinstance(value, int) else tuple(value)
+    values = (value, value, value) if isinstance(value, (int, float)) else tuple(value)
     if len(values) != 3 or any(isinstance(v, bool) or not isinstance(v, int) for v in values):
         raise ValueError(f"{name} must be a whole number, or three of them, not {value!r}")
     return values[0], values[1], values[2]
