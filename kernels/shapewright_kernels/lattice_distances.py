@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from .arrays import Floats, Ints
 from .bvh import STACK, build_bvh, triangle_boxes
-from .closest_point import _plane_frames
 from .narrow_band import Lattice
 from .plane_distance import ROW, complete_planes, lower_row
+from .plane_frames import plane_frames
 from .threads import run_chunks
 
 WIDTH = 2
@@ -41,7 +41,7 @@ class LatticeDistances:
         tree = build_bvh(*triangle_boxes(corners))
         self._first, self._size, self._ids = tree.first, tree.size, tree.order
         ordered = corners[tree.order]
-        self._planes = complete_planes(_plane_frames(ordered))
+        self._planes = complete_planes(plane_frames(ordered))
         self._boxes = _turned_boxes(ordered, tree.first, tree.size)
 
     def fill(self, x: int, distances: Floats, faces: NDArray[np.int32], threads: int | None = None) -> None:

@@ -15,9 +15,9 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Floats, Ints
-from .closest_point import _nearest_in_plane, _plane_frames
 from .narrow_band_bricks import BRICK, ROWS, brick_lists, layer_distances, write_layer
 from .plane_distance import LIMITS, PLANE_COLUMNS, complete_planes, limit_planes
+from .plane_frames import nearest_in_plane, plane_frames
 from .threads import OrderedPieces, run_chunks, spans
 from .triangles import layer_members
 
@@ -85,7 +85,7 @@ def narrow_band(
         part = slice(*span)
         corners = shifted[faces[part]]
         low[part], high[part] = corners.min(axis=1) - reach, corners.max(axis=1) + reach
-        planes[part] = complete_planes(_plane_frames(corners))
+        planes[part] = complete_planes(plane_frames(corners))
         limits[part] = limit_planes(planes[part], reach)
 
     run_chunks(prepare, spans(len(faces), FACES), threads)
@@ -133,7 +133,7 @@ def narrow_band(
 
 def closest_points(points: Floats, face_ids: ArrayLike, corners: Floats, threads: int | None = None) -> Floats:
     """Closest points ``(N, 3)`` to ``points`` ``(N, 3)``, each on its triangle ``corners[face_id]`` ``(3, 3)``."""
-    frames = _plane_frames(np.ascontiguousarray(corners, np.float64))
+    frames = plane_frames(np.ascontiguousarray(corners, np.float64))
     ids = np.ascontiguousarray(face_ids, np.int64)
     queries = np.ascontiguousarray(points, np.float64)
     closest = np.empty_like(queries)
@@ -147,6 +147,6 @@ def closest_points(points: Floats, face_ids: ArrayLike, corners: Floats, threads
 def _closest(points: Floats, ids: Ints, frames: Floats, start: int, end: int, closest: Floats) -> None:
     for row in range(start, end):
         frame = frames[ids[row]]
-        s, t = _nearest_in_plane(frames, ids[row], points[row, 0], points[row, 1], points[row, 2])
+        s, t = nearest_in_plane(frames, ids[row], points[row, 0], points[row, 1], points[row, 2])
         for axis in range(3):
             closest[row, axis] = frame[axis] + s * frame[3 + axis] + t * frame[6 + axis]

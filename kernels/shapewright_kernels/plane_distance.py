@@ -1,6 +1,6 @@
 """Squared distances from rows of lattice points to triangles in their own plane frames, without branches (*compiled*).
 
-Every triangle is seen in an orthonormal frame on its longest edge (see :mod:`.closest_point`): three projections and a
+Every triangle is seen in an orthonormal frame on its longest edge (see :mod:`.plane_frames`): three projections and a
 distance in the plane. Along a row the projections are linear in z, and nothing branches, so the loop over the eight
 points of a row compiles to vector instructions. float64 throughout.
 """
@@ -38,7 +38,7 @@ def across(x: float, y: float, z: float) -> tuple[float, float, float]:
 def complete_planes(frames: Floats) -> Floats:
     """Plane frames completed to orthonormal bases, ``(F, 20)``, so that degenerate triangles need no branch.
 
-    Columns: the 12 of ``_plane_frames`` (which end with length, foot and height), the completed height direction (3),
+    Columns: the 12 of :mod:`.plane_frames` (ending with length, foot and height), the completed height direction (3),
     the normal (3), inverse squared lengths of the left and the right side.
     """
     planes = np.zeros((len(frames), PLANE_COLUMNS))

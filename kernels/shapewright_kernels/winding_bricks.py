@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 
 from .arrays import Floats, Ints
-from .closest_point import _plane_frames, _squared_distance
 from .narrow_band import Coords, Lattice
 from .narrow_band_bricks import BRICK
+from .plane_frames import plane_frames, squared_distance
 from .threads import run_chunks, spans
 from .winding import ACCURACY, STACK, WindingIndex
 from .winding_sums import add_node, add_triangle
@@ -48,7 +48,7 @@ def lattice_windings(index: WindingIndex, coords: Coords, lattice: Lattice, thre
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     starts = np.append(np.flatnonzero(np.append(True, keys[1:] != keys[:-1])), len(keys))
-    frames = _plane_frames(index.corners)
+    frames = plane_frames(index.corners)
 
     def work(span: tuple[int, int]) -> None:
         _bricks(
@@ -91,7 +91,7 @@ def _add_far(
             top += 2
         else:
             for face in range(starts[node - inner], starts[node - inner + 1]):
-                if _squared_distance(frames, face, centre[0], centre[1], centre[2]) >= reach * reach:
+                if squared_distance(frames, face, centre[0], centre[1], centre[2]) >= reach * reach:
                     add_triangle(corners, face, px, py, pz, total)
                 elif count == near.size:
                     return -1
