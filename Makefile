@@ -8,7 +8,7 @@ WORKERS ?= 2
 PEERS := $(VENV)/.peers
 ROWS ?= $(if $(findstring --quick,$(ARGS)),kernels-quick.json,docs/performance.json)
 
-.PHONY: bench bench-kernels test test-slow lint info clean
+.PHONY: bench bench-kernels test test-slow lint viewer info clean
 
 # An unpinned torch may bring gigabytes of CUDA; constraints.txt pins the build that is tested.
 $(READY): pyproject.toml constraints.txt
@@ -41,6 +41,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The script of the report page, bundled from its sources; needs Node.js 18 or later. The build is committed.
+viewer:
+	cd framework/shapewright/report/viewer && npm ci --no-audit --no-fund && npm run build
 
 info: $(READY)
 	$(BIN)/shapewright info

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,20 +53,27 @@ def meshes_within(run: RunFolder, most_bytes: int) -> tuple[dict[str, Mesh], lis
         radius = float(np.linalg.norm(found.vertices, axis=1).max(initial=0.0))
         meshes[place] = Mesh(blob, len(found.faces), found.full_faces, radius)
     share = 1.0
-    for _ in range(_ROUNDS):
-        excess = sum(len(mesh.blob) for mesh in meshes.values()) / most_bytes
-        if excess <= 1:
-            break
-        cap = _water_level([len(mesh.blob) for mesh in meshes.values()], int(most_bytes * _MARGIN * share))
-        for place, mesh in meshes.items():
-            if len(mesh.blob) > cap:
-                faces = max(FEWEST_FACES, int(mesh.faces * cap / len(mesh.blob)))
-                original = run.view(place)
-                assert original is not None  # it was read above
-                small = simplified(decode(original), faces)
-                meshes[place] = replace(mesh, blob=encode(small), faces=len(small.faces))
-        share *= _MARGIN
+    with ThreadPoolExecutor() as pool:
+        for _ in range(_ROUNDS):
+            sizes = [len(mesh.blob) for mesh in meshes.values()]
+            if sum(sizes) <= most_bytes:
+                break
+            cap = _water_level(sizes, int(most_bytes * _MARGIN * share))
+            coarser = pool.map(partial(_coarser, run, cap), meshes, meshes.values())
+            meshes = dict(zip(meshes, coarser, strict=True))
+            share *= _MARGIN
     return meshes, problems
+
+
+def _coarser(run: RunFolder, most_bytes: float, place: str, mesh: Mesh) -> Mesh:
+    """One mesh in about ``most_bytes``, always made from the stored one."""
+    faces = max(FEWEST_FACES, int(mesh.faces * most_bytes / len(mesh.blob)))
+    if most_bytes >= len(mesh.blob) or faces >= mesh.faces:
+        return mesh
+    stored = run.view(place)
+    assert stored is not None  # it was read before
+    small = simplified(decode(stored), faces)
+    return replace(mesh, blob=encode(small), faces=len(small.faces))
 
 
 def _water_level(sizes: Sequence[int], total: int) -> float:

@@ -18,7 +18,13 @@ export class Gallery {
     this.sections = data.samples.map((sample, index) => this.section(sample, index));
     target.append(...this.sections.map((section) => section.node));
     this.sight = new IntersectionObserver(
-      (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => this.fill(this.sections[entry.target.dataset.index])),
+      (entries) => {
+        for (const entry of entries) {
+          const section = this.sections[entry.target.dataset.index];
+          section.near = entry.isIntersecting;
+          if (section.near) this.fill(section);
+        }
+      },
       { rootMargin: "500px" },
     );
     this.sections.forEach((section) => this.sight.observe(section.node));
@@ -28,7 +34,7 @@ export class Gallery {
     const grid = el("div", { class: "views" });
     const heading = el("h3", {}, sample.id, el("span", { class: "tags" }, sample.tags.join(" · ")));
     const node = el("section", { class: "shape", id: `shape-${index}`, "data-index": index, "aria-label": sample.id }, heading, grid);
-    return { node, grid, sample, index, camera: new Camera(redraw, sample.radius), views: [], filled: false };
+    return { node, grid, sample, index, camera: new Camera(redraw, sample.radius), views: [], filled: false, near: false };
   }
 
   /** What was switched or filtered; sections in sight are built again. */
@@ -41,8 +47,7 @@ export class Gallery {
       section.node.hidden = !fits;
       found += fits;
       this.empty(section);
-      this.sight.unobserve(section.node);
-      if (fits) this.sight.observe(section.node);
+      if (fits && section.near) this.fill(section);
     }
     return found;
   }
@@ -51,6 +56,7 @@ export class Gallery {
     section.views.forEach((view) => view.close());
     section.views = [];
     if (section.filled) section.grid.style.minHeight = `${section.grid.offsetHeight}px`; // the page must not jump
+    section.grid.replaceChildren();
     section.filled = false;
   }
 
