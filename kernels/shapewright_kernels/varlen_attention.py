@@ -14,6 +14,7 @@ torch.
 from __future__ import annotations
 
 import math
+import os
 from importlib.util import find_spec
 from typing import Literal, overload
 
@@ -25,6 +26,7 @@ from .varlen_attention_torch import attention_in_groups
 
 Backend = Literal["auto", "torch", "math", "triton", "flash"]
 BACKENDS = ("auto", "torch", "math", "triton", "flash")
+HAS_TRITON = find_spec("triton") is not None
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -120,44 +122,47 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _backend(asked: str, q: Tensor, k: Tensor, v: Tensor, pairs: SegmentPairs, return_lse: bool) -> str:
     if asked not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {asked!r}")
+    if asked == "auto" and q.device.type != "cuda":
+        return "torch"
     if asked in ("torch", "math"):
         return asked
-    width = q.shape[2]
-    flash = "it needs CUDA" if q.device.type != "cuda" else ""
-    if q.dtype not in (torch.float16, torch.bfloat16):
-        flash = flash or "it needs float16 or bfloat16"
-    if width % 8 or width > 256 or v.shape[2] != width:
-        flash = flash or "it needs heads of equal width, a multiple of 8 up to 256"
-    if pairs.has_empty:
-        flash = flash or "it needs segments that all hold queries and keys"
-    if return_lse and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
-        flash = flash or "its log-sum-exp has no gradient"
-    triton = "" if q.device.type == "cuda" or interpreted() else "it needs CUDA, or TRITON_INTERPRET=1"
-    if q.dtype == torch.float64:
-        triton = triton or "it has no float64"
-    if q.dtype == torch.bfloat16 and q.device.type != "cuda":
-        triton = triton or "its interpreter cannot multiply bfloat16"
-    if max(width, v.shape[2]) > 256:
-        triton = triton or "it takes heads of at most 256 channels"
-    if find_spec("triton") is None:
-        triton = "the package triton is not installed"
-    if asked != "auto":
-        reason = flash if asked == "flash" else triton
-        if reason:
-            raise ValueError(f"backend={asked!r} cannot run here: {reason}")
-        return asked
+    flash, triton = _without_flash(q, k, v, pairs, return_lse), _without_triton(q, v)
+    if asked == "auto":
+        return "flash" if not flash else "triton" if not triton else "torch"
+    reason = flash if asked == "flash" else triton
+    if reason:
+        raise ValueError(f"backend={asked!r} cannot run here: {reason}")
+    return asked
+
+
+def _without_flash(q: Tensor, k: Tensor, v: Tensor, pairs: SegmentPairs, return_lse: bool) -> str:
+    """Why the flash kernel does not apply, or nothing."""
     if q.device.type != "cuda":
-        return "torch"
-    return "flash" if not flash else "triton" if not triton else "torch"
+        return "it needs CUDA"
+    if q.dtype not in (torch.float16, torch.bfloat16):
+        return "it needs float16 or bfloat16"
+    if q.shape[2] % 8 or q.shape[2] > 256 or v.shape[2] != q.shape[2]:
+        return "it needs heads of equal width, a multiple of 8 up to 256"
+    if pairs.has_empty:
+        return "it needs segments that all hold queries and keys"
+    if return_lse and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        return "its log-sum-exp has no gradient"
+    return ""
 
 
-def interpreted() -> bool:
-    """Whether Triton runs in its interpreter (``TRITON_INTERPRET=1``), on tensors of the CPU."""
-    if find_spec("triton") is None:
-        return False
-    from triton import knobs
-
-    return bool(knobs.runtime.interpret)
+def _without_triton(q: Tensor, v: Tensor) -> str:
+    """Why the Triton kernels do not apply, or nothing."""
+    if not HAS_TRITON:
+        return "the package triton is not installed"
+    if q.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "it needs CUDA, or TRITON_INTERPRET=1"
+    if q.dtype == torch.float64:
+        return "it has no float64"
+    if q.dtype == torch.bfloat16 and q.device.type != "cuda":
+        return "its interpreter cannot multiply bfloat16"
+    if max(q.shape[2], v.shape[2]) > 256:
+        return "it takes heads of at most 256 channels"
+    return ""
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, pairs: SegmentPairs, scale: float) -> tuple[Tensor, Tensor]:

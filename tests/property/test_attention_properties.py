@@ -407,3 +407,11 @@ def test_mod_of_another_width_is_named() -> None:
     module, _ = blocks()["modulated"]
     with pytest.raises(StateError, match="mod is the embedding of time"):
         module(states(voxels([7, 9])), torch.zeros(2, 6 * CHANNELS), voxels([7, 9]))
+
+
+def test_blocks_compile_into_one_graph_where_the_layout_is_known() -> None:
+    layout, hidden = voxels([30]), states(voxels([30]))
+    block = randomised(TransformerBlock(CHANNELS, WindowAttention(WindowConfig(**WIDTHS, window=4, rope=True))))
+    wanted = block(hidden, layout)  # the layout now holds its windows and phases
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(hidden, layout), wanted)
