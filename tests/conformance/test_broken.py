@@ -13,7 +13,7 @@ import torch
 from conformance.honest import Euler, Give, Halve, Keep, Mixer, Nearest, Painter, Patches, Soup, Splat, Squeeze
 from conformance.honest import Tetrahedra as Shapes
 from conformance.kit import HONEST, SPECS, catalog_of, failed, verdicts
-from shapewright import Capabilities, Decoded, Frame, Mesh, TokenLatent, Verb
+from shapewright import Capabilities, Decoded, Frame, Mesh, MetricDefinition, TokenLatent, Verb
 from shapewright.testing.suites import checks_of
 
 NO_CLAIMS = Capabilities()
@@ -335,7 +335,11 @@ _nearest("outputs", lambda a, b, d: float("nan"))
 _nearest("itself", lambda a, b, d: d + 0.02)
 _nearest("direction", lambda a, b, d: d if d < 0.015 else 0.02 / (1 + 10 * d))
 _nearest("order", lambda a, b, d: d + (0.2 * float((a[0] - b[0]).norm()) if len(a) == len(b) > 8 else 0))
-_nearest("motion", lambda a, b, d: d + 1.5 * float((a[:, 0].mean() - b[:, 0].mean()).abs()))
+_nearest(
+    "motion",
+    lambda a, b, d: 4 * float((a[:, 0].mean() - b[:, 0].mean()).abs()),
+    protocols={"toy-nearest/v1": MetricDefinition("shift along x", False, "box1", symmetric=True)},
+)
 _nearest("symmetric", lambda a, b, d: float(torch.cdist(a, b).amin(dim=1).mean()))
 
 

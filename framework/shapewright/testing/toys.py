@@ -7,6 +7,7 @@ Positions are exact in single precision, so that both precisions mean the same s
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -39,7 +40,13 @@ def turn() -> Tensor:
     return about_x @ about_y @ about_z
 
 
-def _icosphere(radius: float, levels: int = 3) -> tuple[Tensor, Tensor]:
+def _icosphere(radius: float) -> tuple[Tensor, Tensor]:
+    points, faces = _unit_icosphere(3)
+    return points * radius @ turn().T, faces.clone()
+
+
+@cache
+def _unit_icosphere(levels: int) -> tuple[Tensor, Tensor]:
     golden = (1 + 5**0.5) / 2
     vertices = [[-1, golden, 0], [1, golden, 0], [-1, -golden, 0], [1, -golden, 0]]
     vertices += [[z, x, y] for x, y, z in vertices] + [[y, z, x] for x, y, z in vertices]
@@ -60,7 +67,7 @@ def _icosphere(radius: float, levels: int = 3) -> tuple[Tensor, Tensor]:
         soup = soup / soup.norm(dim=1, keepdim=True)
         points, index = torch.unique((soup * 2**40).round() / 2**40, dim=0, return_inverse=True)
         faces = index.reshape(-1, 3)
-    return points * radius @ turn().T, faces
+    return points, faces
 
 
 def sphere() -> Mesh:
