@@ -80,7 +80,7 @@ def _page(run: RunFolder, data: Mapping[str, Any], blobs: list[bytes], problems:
         style=asset("report.css"),
         script=asset("report.js"),
         licences=escape(asset("LICENSES.txt")).replace("--", "&#45;&#45;"),
-        title=escape(f"Shapewright bench: {', '.join(sorted({str(cell['dataset']) for cell in tried}))}"),
+        datasets=escape(", ".join(sorted({str(cell["dataset"]) for cell in tried}))),
         counts=_counts(len(tried), len(failed), data),
         date=escape(dates[-1].replace("T", " ").replace("+00:00", " UTC") if dates else ""),
         version=escape(run.version),
@@ -120,7 +120,7 @@ def _table(data: Mapping[str, Any]) -> str:
     lines = [f"<thead><tr>{cells}</tr></thead><tbody>"]
     for row in data["rows"]:
         line = f"<td>{escape(row['dataset'])}</td>" if several else ""
-        line += f"<th scope=row>{escape(row['pipeline'])}</th>"
+        line += f"<th scope=row>{_breakable(row['pipeline'])}</th>"
         line += _number(row["resolution"], str(row["resolution"] or "own"))
         share = f"{row['ok']}/{row['total']}"
         short = ' class="short"' if row["ok"] < row["total"] else ""
@@ -145,6 +145,11 @@ def _number(value: float | None, text: str, best: bool = False) -> str:
     star = '<span class=star title="best of its resolution">★<span class=hidden> best</span></span> ' if best else ""
     known = "" if value is None else f' data-value="{value}"'
     return f"<td{known}{' class=best' if best else ''}>{star}<span class=mean>{escape(mean)}</span>{span}</td>"
+
+
+def _breakable(name: str) -> str:
+    """A pipeline's name, which a narrow column may break after its signs."""
+    return escape(name).replace("+", "+<wbr>").replace("-", "-<wbr>")
 
 
 def _failures(failed: list[dict[str, Any]]) -> str:

@@ -90,7 +90,8 @@ function curves(data, rows, column, title, xTitle, place, log, xTicks) {
   const plot = frame({ title: `${heading.title}: ${title}`, xTitle, yTitle: heading.title + arrow(heading), x, y, xTicks: ticks });
   data.pipelines.forEach((name, pipeline) => {
     const points = drawn.filter((row) => row.pipeline === name).sort((a, b) => a.resolution - b.resolution);
-    const at = (row) => [x.place(place(row)), y.place(entryOf(row, column)[0])];
+    const aside = xTicks ? (pipeline - (data.pipelines.length - 1) / 2) * 2.5 : 0; // intervals at one resolution stay apart
+    const at = (row) => [x.place(place(row)) + aside, y.place(entryOf(row, column)[0])];
     if (points.length > 1) {
       const d = points.map((row, index) => `${index ? "L" : "M"}${at(row).map((v) => v.toFixed(1)).join(" ")}`).join("");
       plot.append(svg("path", { class: "curve", d, stroke: colourOf(pipeline), "stroke-dasharray": dashOf(pipeline) }));
