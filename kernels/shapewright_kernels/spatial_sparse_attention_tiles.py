@@ -61,7 +61,7 @@ def _key_rows(key_order, start, stop, HAS_KEY_ORDER: tl.constexpr, KEYS: tl.cons
 
 
 @triton.autotune(
-    _configs((64, 4, 3), (32, 4, 3), (128, 4, 2), (64, 8, 3), (128, 8, 2)),
+    _configs((64, 4, 3), (32, 4, 3), (64, 8, 3), (128, 8, 2)),
     key=["HEADS", "KV_HEADS", "WIDTH", "TOKENS", "SLOTS", "typical_keys"],
 )
 @triton.jit

@@ -40,6 +40,18 @@ def _insert(scores, numbers, best, best_numbers):
     return best, best_numbers
 
 
+@triton.jit
+def _load_keys(
+    k, key_order, start, stop, kv, KV_HEADS: tl.constexpr, WIDTH: tl.constexpr, WIDTH_P: tl.constexpr,
+    AGGREGATE: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    """``(WIDTH_P, KEYS)`` keys from ``start``, zero from ``stop`` on, and which there are."""
+    row, inside = _key_rows(key_order, start, stop, AGGREGATE, KEYS)
+    column = tl.arange(0, WIDTH_P)
+    at = ((row * KV_HEADS + kv) * WIDTH)[None, :] + column[:, None]
+    return tl.load(k + at, mask=inside[None, :] & (column < WIDTH)[:, None], other=0.0), inside
+
+
 @triton.autotune(
     _configs((64, 4, 3), (32, 4, 3), (64, 8, 3), (128, 8, 2), (128, 4, 2)),
     key=["HEADS", "KV_HEADS", "WIDTH", "TOKENS", "COUNT", "AGGREGATE"],
@@ -80,12 +92,11 @@ def top_tiles(
         best_numbers = tl.full([TOKENS, COUNT_P], -1, tl.int32)
         carried = tl.zeros([TOKENS], tl.float32)
         carried_block = tl.full([], -1, tl.int32)
+        known, inside = _load_keys(k, key_order, key_start, key_stop, kv, KV_HEADS, WIDTH, WIDTH_P, AGGREGATE, KEYS)
         for start in range(key_start, key_stop, KEYS):
-            row, inside = _key_rows(key_order, start, key_stop, AGGREGATE, KEYS)
-            known = tl.load(
-                k + ((row * KV_HEADS + kv) * WIDTH)[None, :] + column[:, None],
-                mask=inside[None, :] & wide[:, None],
-                other=0.0,
+            # the loop inside keeps Triton from pipelining: the next keys are asked for by hand
+            following, inside_next = _load_keys(
+                k, key_order, start + KEYS, key_stop, kv, KV_HEADS, WIDTH, WIDTH_P, AGGREGATE, KEYS
             )
             logits = tl.dot(asked, known, input_precision=PRECISION) * scale_log2
             mass = tl.exp2(logits - level[:, None])
@@ -98,7 +109,7 @@ def top_tiles(
                 numbers = tl.broadcast_to(number[None, :], [TOKENS, KEYS])
                 leading = (tl.arange(0, KEYS) == 0) & (number == carried_block)
                 scores += tl.where(leading[None, :], carried[:, None], 0.0)
-                scores, _ = tl.associative_scan((scores, numbers), 1, _add_run)
+                scores, numbers = tl.associative_scan((scores, numbers), 1, _add_run)
                 last = tl.arange(0, KEYS) == KEYS - 1
                 carried = tl.sum(tl.where(last[None, :], scores, 0.0), 1)
                 carried_block = tl.sum(tl.where(last, number, 0), 0)
@@ -108,6 +119,7 @@ def top_tiles(
                 ends = inside
             scores = tl.where(ends[None, :], scores, float("-inf"))
             best, best_numbers = _insert(scores, numbers, best, best_numbers)
+            known, inside = following, inside_next
         found = (best_numbers >= 0) & (slot < COUNT)
         sortable = tl.where(found, best_numbers, 0x7FFFFFFF)
         rank = tl.sum((sortable[:, None, :] < sortable[:, :, None]).to(tl.int32), 2)
