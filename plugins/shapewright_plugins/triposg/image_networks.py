@@ -72,15 +72,7 @@ def _network(kind: Any, config: Any, state: Mapping[str, Tensor] | None, what: s
     wrong = [key for key, value in state.items() if not value.is_floating_point() and "position_ids" not in key]
     if wrong:
         raise WeightsError(f"weights of {what}: {wrong[0]} is {state[wrong[0]].dtype}, not a float type")
-    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
-    loaded, report = kind.from_pretrained(
-        None,
-        config=config,
-        state_dict=dict(state),
-        dtype=dtype,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # so that all differences are known at once
-    )
+    loaded, report = _loaded(kind, config, state)
     problems = [f"{key} is missing" for key in sorted(report["missing_keys"])]
     problems += [
         f"{key} is {tuple(found)}, not {tuple(wanted)}" for key, found, wanted in sorted(report["mismatched_keys"])
@@ -91,3 +83,25 @@ def _network(kind: Any, config: Any, state: Mapping[str, Tensor] | None, what: s
         raise WeightsError(f"weights do not fit {what} ({count}): " + "; ".join(problems))
     result: nn.Module = loaded.eval()
     return result
+
+
+def _loaded(kind: Any, config: Any, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Any]]:
+    """The network, and what its loader says of missing, unknown and misshapen keys."""
+    logging = _transformers("loading weights").utils.logging
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what it would warn of is raised by the caller, all at once
+    try:
+        loaded, report = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(state),
+            dtype=next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that all differences are known
+        )
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+    return loaded, report

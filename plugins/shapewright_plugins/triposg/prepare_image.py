@@ -78,7 +78,7 @@ class PrepareImage(Transform[Config]):
         """
         pixels = shrunk_by_area(image_bytes(image), LONGEST)
         cutout = self._cutout(pixels)
-        background = torch.tensor(self.config.background)
+        background = torch.tensor(self.config.background, dtype=torch.float32)
         alpha = cutout.alpha[..., None]
         colours = pixels[..., :3].float() / 255 * alpha + (1 - alpha) * background
         top, left, height, width = cutout.box
