@@ -9,8 +9,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Floats
-from .closest_point import _nearest_in_plane, _plane_frames
 from .narrow_band import Coords, Lattice
+from .plane_frames import nearest_in_plane, plane_frames
 from .solid_signs import INSIDE, Sides
 from .threads import run_chunks, spans
 
@@ -42,7 +42,7 @@ def signed_gradients(
         sides: ``(N,)`` of :meth:`~shapewright_kernels.solid_signs.SolidSigns.sides`; the gradient points away from the
             surface outside and towards it inside.
     """
-    frames = _plane_frames(np.ascontiguousarray(corners, np.float64))
+    frames = plane_frames(np.ascontiguousarray(corners, np.float64))
     gradients = np.empty((len(coords), 3), np.float32)
     run_chunks(
         lambda span: _gradients(coords, lattice.lower, lattice.spacing, nearest, frames, sides, *span, gradients),
@@ -69,7 +69,7 @@ def _gradients(
         x = lower[0] + coords[row, 0] * spacing[0]
         y = lower[1] + coords[row, 1] * spacing[1]
         z = lower[2] + coords[row, 2] * spacing[2]
-        s, t = _nearest_in_plane(frames, face, x, y, z)
+        s, t = nearest_in_plane(frames, face, x, y, z)
         x -= frames[face, 0] + s * frames[face, 3] + t * frames[face, 6]
         y -= frames[face, 1] + s * frames[face, 4] + t * frames[face, 7]
         z -= frames[face, 2] + s * frames[face, 5] + t * frames[face, 8]
