@@ -13,6 +13,7 @@ _HOMES = {
         "Layout", "Mesh", "OccupancyGrid", "OccupancyVoxels", "ScalarField", "SparseField", "SparseLatent",
         "SparseTensor", "State", "Support", "SurfaceSamples", "TokenLatent", "Tokens", "VoxelAttributes", "Voxels",
     ],
+    "materials": ["Appearance", "Material", "Texture"],
     "interfaces": [
         "Attention", "Component", "Conditioner", "Dataset", "Encoder", "Extractor", "Generator", "MeshPair", "Metric",
         "MetricDefinition", "Renderer", "Representation", "Sample", "Sampler", "Transform", "Velocity",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .errors import *  # noqa: F403
     from .host import *  # noqa: F403
     from .interfaces import *  # noqa: F403
+    from .materials import *  # noqa: F403
     from .mesh_io import *  # noqa: F403
     from .plan import *  # noqa: F403
     from .registry import *  # noqa: F403

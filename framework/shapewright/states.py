@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import StateError
+from .materials import Appearance
 
 Derived = TypeVar("Derived")
 
@@ -71,7 +72,9 @@ class Mesh:
     """Triangle mesh; ``vertices`` ``(V, 3)`` float32 or float64, ``faces`` ``(F, 3)`` int64.
 
     ``oriented`` is honest: ``False`` where the winding carries no meaning (two-sided results, triangle soups).
-    ``attributes`` are per-vertex tensors by name.
+    ``attributes`` are per-vertex tensors by name: ``color`` ``(V, 3 or 4)``, or what a material consists of,
+    ``base_color`` ``(V, 3)``, ``metallic``, ``roughness`` and ``alpha`` ``(V, 1)``, all float in [0, 1].
+    ``appearance`` are materials with textures, where they were asked for and there are any.
     """
 
     tag: ClassVar[str] = "mesh"
@@ -80,6 +83,7 @@ class Mesh:
     frame: Frame = Frame()
     oriented: bool = True
     attributes: dict[str, Tensor] = field(default_factory=dict)
+    appearance: Appearance | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("vertices", self.vertices), ("faces", self.faces)):
@@ -87,6 +91,8 @@ class Mesh:
                 raise StateError(f"mesh {name} must be (N, 3), not {tuple(value.shape)}")
         if self.faces.dtype != torch.int64:
             raise StateError(f"mesh faces must be int64, not {self.faces.dtype}")
+        if self.appearance is not None and self.appearance.faces not in (None, len(self.faces)):
+            raise StateError(f"the appearance is that of {self.appearance.faces} faces, the mesh has {len(self.faces)}")
 
     @property
     def corners(self) -> Tensor:
@@ -346,12 +352,47 @@ class OccupancyVoxels:
 
 @dataclass(frozen=True, slots=True)
 class VoxelAttributes:
-    """Surface attributes on voxels; ``layout`` names the feature columns, e.g. ``{"base_color": slice(0, 3)}``."""
+    """Surface attributes on voxels; ``layout`` names the feature columns, e.g. ``{"base_color": slice(0, 3)}``.
+
+    The published layout is :data:`PBR_LAYOUT`: six float columns in [0, 1], in the values of the textures.
+    """
 
     tag: ClassVar[str] = "attributes.voxels"
     values: SparseTensor
     layout: dict[str, slice]
     frame: Frame = Frame()
+
+    def __post_init__(self) -> None:
+        width = self.values.feats.shape[1] if self.values.feats.ndim == 2 else 0
+        for name, columns in self.layout.items():
+            start, stop, step = columns.indices(width)
+            if (columns.start or 0, columns.stop, step) != (start, stop, 1) or stop <= start:
+                raise StateError(f"layout {name!r} {columns} does not name columns of {width}")
+
+    def __getitem__(self, name: str) -> Tensor:
+        """``(N, c)`` columns of one attribute."""
+        if name not in self.layout:
+            raise StateError(f"no attribute is named {name!r}; there is {', '.join(self.layout) or 'none'}")
+        return self.values.feats[:, self.layout[name]]
+
+    @classmethod
+    def stack(cls, items: Sequence[VoxelAttributes]) -> VoxelAttributes:
+        """One batch of several."""
+        _same([(item.frame, str(item.layout)) for item in items], "frame and layout")
+        return replace(items[0], values=SparseTensor.stack([item.values for item in items]))
+
+    def unbind(self) -> list[VoxelAttributes]:
+        """The samples of the batch."""
+        return [replace(self, values=values) for values in self.values.unbind()]
+
+
+PBR_LAYOUT = {
+    "base_color": slice(0, 3),
+    "metallic": slice(3, 4),
+    "roughness": slice(4, 5),
+    "alpha": slice(5, 6),
+}
+"""Columns of the material attributes of O-Voxel, in the order of the published files and networks."""
 
 
 # --- scalar fields: one contract, three storages ----------------------------------------------------------------------
