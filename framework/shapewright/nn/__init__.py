@@ -44,6 +44,7 @@ _HOMES: dict[str, list[str]] = {
     "modulation": ["Modulation", "ModulationLayer", "modulations"],
     "blocks": ["CrossTransformerBlock", "ModulatedCrossBlock", "ModulatedTransformerBlock", "TransformerBlock"],
     "conditions": ["foreground_tokens"],
+    "flow_transformer": ["FlowTransformer", "FlowTransformerConfig", "as_context", "grid_coords", "initialise"],
     "spatial_sparse_attention": [
         "BlockCompressionV1", "BlockCompressionV2", "Blocks", "SpatialSparseAttention", "SpatialSparseConfig",
     ],
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .conditions import *  # noqa: F403
     from .convolution import *  # noqa: F403
     from .feed_forward import *  # noqa: F403
+    from .flow_transformer import *  # noqa: F403
     from .gaussian import *  # noqa: F403
     from .layouts import *  # noqa: F403
     from .linear import *  # noqa: F403
