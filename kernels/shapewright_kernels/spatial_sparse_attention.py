@@ -28,8 +28,8 @@ from .spatial_sparse_attention_blocks import (
 from .spatial_sparse_attention_torch import (
     BUDGET,
     GroupedAttention,
+    SelectedAttention,
     segment_batches,
-    selected_batches,
     top_columns,
 )
 from .spatial_sparse_attention_torch import block_scores as _block_scores
@@ -207,9 +207,9 @@ def attend_selected(
     else:
         if len(q) and int(over_batch.max()) >= len(blocks):
             raise ValueError(f"selected names block {int(selected.max())}, but no sample has so many")
-        offsets = blocks.offsets.long()
-        batches = selected_batches(over_batch.long(), offsets[:-1], offsets.diff(), q)
-        out, lse = GroupedAttention.apply(q, k, v, scale, batches)  # type: ignore[no-untyped-call]
+        out, lse = SelectedAttention.apply(  # type: ignore[no-untyped-call]
+            q, k, v, scale, over_batch.long(), blocks.offsets.long()
+        )
     return out, lse.mT
 
 
