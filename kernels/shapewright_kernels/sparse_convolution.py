@@ -7,19 +7,26 @@ to features, weight and bias; sums run in float32 for 16-bit types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .sparse_convolution_pairs import Block, Neighbours, submanifold_neighbours
+from .threads import spans
 
+Result = TypeVar("Result")
 Backend = Literal["auto", "torch", "numba", "triton"]
 FEW_CHANNELS = 256
 """Up to this many products a pair of voxels (inputs times outputs), ``auto`` takes ``numba`` on the CPU."""
+SMALL_PRODUCT = 256 * 256
+"""Up to this many weights an offset, blocks run side by side on the CPU; above, each product uses all processors."""
+PARTS = 16
+"""Groups of blocks with sums of their own for the gradient of the weights; fixed, so that threads change no bit."""
 HALF = (torch.float16, torch.bfloat16)
 FLOATS = (*HALF, torch.float32, torch.float64)
 
@@ -179,7 +186,7 @@ def _runs(block: Block) -> Iterator[tuple[int, slice]]:
         at += count
 
 
-def _buffer(blocks: list[Block], channels: int, like: Tensor) -> Tensor:
+def _buffer(blocks: Sequence[Block], channels: int, like: Tensor) -> Tensor:
     longest = max((len(block.sources) for block in blocks), default=0)
     return torch.empty(longest, channels, dtype=like.dtype, device=like.device)
 
@@ -193,18 +200,53 @@ def _sum_rows(products: Tensor, block: Block) -> Tensor:
     )
 
 
+def _each(work: Callable[[Sequence[Block]], Result], groups: Sequence[Sequence[Block]], spread: bool) -> list[Result]:
+    """``work`` on each group; where ``spread``, each on a Python thread of its own whose operators use no other.
+
+    Blocks are so small that threads inside each operator would mostly wait for one another. The number of threads is
+    a setting of the calling thread in torch's OpenMP builds; what new threads begin with is put back at the end.
+    """
+    before = torch.get_num_threads()
+    threads = min(before, len(groups))
+    if not spread or threads <= 1:
+        return [work(group) for group in groups]
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # torch sets a thread up at its first question; later it would take the default again
+
+    def run(group: Sequence[Block]) -> Result:
+        with torch.no_grad():  # the mode of the calling thread is its own
+            return work(group)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=begin) as pool:
+            return list(pool.map(run, groups))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _split(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
+    return [blocks[first:last] for first, last in spans(len(blocks), max(1, -(-len(blocks) // max(parts, 1))))]
+
+
 def _forward(feats: Tensor, taps: Tensor, bias: Tensor | None, neighbours: Neighbours) -> Tensor:
     source, taps = _wide(feats), _wide(taps)
-    blocks = neighbours.blocks
-    gathered, products = _buffer(blocks, taps.shape[1], source), _buffer(blocks, taps.shape[2], source)
     result = feats.new_empty(neighbours.outputs, taps.shape[2])
-    for block in blocks:
-        pairs = len(block.sources)
-        torch.index_select(source, 0, block.sources, out=gathered[:pairs])
-        for weight, run in _runs(block):
-            torch.mm(gathered[run], taps[weight], out=products[run])
-        sums = _sum_rows(products[:pairs], block)
-        result[block.start : block.stop] = sums if bias is None else sums.add_(bias)
+
+    def work(blocks: Sequence[Block]) -> None:
+        gathered, products = _buffer(blocks, taps.shape[1], source), _buffer(blocks, taps.shape[2], source)
+        for block in blocks:
+            pairs = len(block.sources)
+            torch.index_select(source, 0, block.sources, out=gathered[:pairs])
+            for weight, run in _runs(block):
+                torch.mm(gathered[run], taps[weight], out=products[run])
+            sums = _sum_rows(products[:pairs], block)
+            result[block.start : block.stop] = sums if bias is None else sums.add_(bias)
+
+    blocks = neighbours.blocks
+    small = feats.device.type == "cpu" and taps.shape[1] * taps.shape[2] <= SMALL_PRODUCT
+    _each(work, _split(blocks, 4 * torch.get_num_threads() if small else 1), small)
     return result
 
 
@@ -214,21 +256,31 @@ def _backward(
     """Both gradients in one walk over the input rows, which share the gathered gradients of the outputs."""
     if not (wants_feats or wants_taps):
         return None, None
-    back = neighbours.transposed
-    blocks = back.blocks
     source, wide_taps, wide_grad = _wide(feats), _wide(taps), _wide(grad)
-    gathered, inputs = _buffer(blocks, taps.shape[2], source), _buffer(blocks, taps.shape[1], source)
     grad_feats = torch.empty_like(feats) if wants_feats else None
-    grad_taps = torch.zeros(taps.shape, dtype=source.dtype, device=source.device) if wants_taps else None
-    for block in blocks:
-        pairs = len(block.sources)
-        torch.index_select(wide_grad, 0, block.sources, out=gathered[:pairs])
-        if grad_taps is not None:
-            torch.index_select(source[block.start : block.stop], 0, block.targets, out=inputs[:pairs])
-            for weight, run in _runs(block):
-                grad_taps[weight].addmm_(inputs[run].t(), gathered[run])
-        if grad_feats is not None:
-            for weight, run in _runs(block):
-                torch.mm(gathered[run], wide_taps[weight].t(), out=inputs[run])
-            grad_feats[block.start : block.stop] = _sum_rows(inputs[:pairs], block)
-    return grad_feats, None if grad_taps is None else grad_taps.to(taps.dtype)
+
+    def work(blocks: Sequence[Block]) -> Tensor | None:
+        gathered, inputs = _buffer(blocks, taps.shape[2], source), _buffer(blocks, taps.shape[1], source)
+        total = torch.zeros(taps.shape, dtype=source.dtype, device=source.device) if wants_taps else None
+        for block in blocks:
+            pairs = len(block.sources)
+            torch.index_select(wide_grad, 0, block.sources, out=gathered[:pairs])
+            if total is not None:
+                torch.index_select(source[block.start : block.stop], 0, block.targets, out=inputs[:pairs])
+                for weight, run in _runs(block):
+                    total[weight].addmm_(inputs[run].t(), gathered[run])
+            if grad_feats is not None:
+                for weight, run in _runs(block):
+                    torch.mm(gathered[run], wide_taps[weight].t(), out=inputs[run])
+                grad_feats[block.start : block.stop] = _sum_rows(inputs[:pairs], block)
+        return total
+
+    small = feats.device.type == "cpu" and taps.shape[1] * taps.shape[2] <= SMALL_PRODUCT
+    parts = _each(work, _split(neighbours.transposed.blocks, PARTS if small else 1), small)
+    if not wants_taps:
+        return grad_feats, None
+    found = torch.zeros(taps.shape, dtype=source.dtype, device=source.device)
+    for part in parts:  # in one order, whichever thread made it
+        if part is not None:
+            found += part
+    return grad_feats, found.to(taps.dtype)

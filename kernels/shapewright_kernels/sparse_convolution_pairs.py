@@ -23,6 +23,8 @@ from .threads import run_chunks, spans
 
 BLOCK_ROWS = 2048
 """Output rows of a block: small enough that its buffers stay near the processor, large enough for matrix products."""
+DEVICE_BLOCKS = 32
+"""A block on a GPU is so many times larger: a launch costs more there than memory far away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,8 @@ def _blocks_numba(rows: Tensor) -> list[Block]:
 
 def _blocks_torch(rows: Tensor) -> list[Block]:
     blocks = []
-    for start, stop in spans(len(rows), BLOCK_ROWS):
+    size = BLOCK_ROWS if rows.device.type == "cpu" else BLOCK_ROWS * DEVICE_BLOCKS
+    for start, stop in spans(len(rows), size):
         columns = rows[start:stop].t()
         weights, targets = torch.nonzero(columns >= 0, as_tuple=True)
         counts = torch.bincount(weights, minlength=len(columns))
