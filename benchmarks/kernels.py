@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import operations_distances as distances
 import operations_images as images
+import operations_networks as networks
 import operations_surfaces as surfaces
 import operations_voxels as voxels
 import psutil
@@ -49,6 +50,7 @@ OPERATIONS: Mapping[str, Callable[[distances.Request], Iterator[Case]]] = {
     "winding-numbers": distances.winding_cases,
     "surface-voxelisation": voxels.voxelisation_cases,
     "neighbour-map-27": voxels.neighbour_cases,
+    "sparse-convolution": networks.convolution_cases,
     "depth-normal-image": images.image_cases,
 }
 RESOLUTIONS = (128, 256, 512, 1024)

@@ -23,6 +23,7 @@ PACKAGES = {
     "scipy": "scipy",
     "napf": "napf",
     "embreex": "embreex",
+    "spconv": "spconv",
     "torch": "torch",
 }
 
