@@ -301,17 +301,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32 or int64, where each sequence starts and the last
-    one ends; ``coords`` ``(T, 3)`` int32 if tokens are voxels."""
+    """Packed variable-length sequences: ``offsets`` ``(B + 1,)`` int32 or int64, where each sequence starts and the
+    last one ends; ``coords`` ``(T, 3)`` int32 if tokens are voxels."""
 
     offsets: Tensor
     coords: Tensor | None = None
     resolution: int | None = None
-    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    _memo: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Hashable, compute: Callable[[], Derived]) -> Derived:
-        """``compute()``, once per layout and key: windows, orders and rotary phases follow from the layout alone, and all
-        layers and sampling steps that are given one layout need them once."""
+        """``compute()``, once per layout and key: windows, orders and rotary phases follow from the layout alone, and
+        all layers and sampling steps that are given one layout need them once."""
         if key not in self._memo:
             self._memo[key] = compute()
         value: Derived = self._memo[key]

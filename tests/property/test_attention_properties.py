@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -197,16 +197,28 @@ def test_layers_share_what_follows_from_a_layout(monkeypatch: pytest.MonkeyPatch
     assert len(calls) == 3
 
 
+def test_a_changed_layout_forgets_what_followed_from_the_old_one() -> None:
+    layout = voxels([20])
+    hidden, module = states(layout), randomised(WindowAttention(WindowConfig(**WIDTHS, window=4)))
+    assert layout.coords is not None
+    module(hidden, layout)
+    moved = replace(layout, coords=layout.coords + 2)
+    fresh = Layout(layout.offsets, layout.coords + 2, layout.resolution)
+    assert torch.equal(module(hidden, moved), module(hidden, fresh))
+    assert not torch.equal(module(hidden, moved), module(hidden, layout))
+
+
 def test_two_contexts_of_one_layout_are_kept_apart() -> None:
     module = randomised(FullAttention(AttentionConfig(**WIDTHS, context_channels=5)))
     layout = dense_layout(2, 3)
     hidden = states(layout)
-    for lengths in ((4, 2), (1, 6), (0, 3)):
+    for lengths in ((4, 2), (1, 6), (0, 3), (4, 2)):
         context, context_layout = pack([torch.randn(length, 5) for length in lengths])
         found = module(hidden, layout, context=context, context_layout=context_layout)
         for sample, (rows, there) in enumerate(zip(hidden.split(3), context.split(lengths), strict=True)):
             alone = module(rows, dense_layout(1, 3), context=there, context_layout=dense_layout(1, lengths[sample]))
             torch.testing.assert_close(found[3 * sample : 3 * sample + 3], alone)
+    assert len(layout._memo) == 2  # its own pairs and the latest context's: sampling for long does not pile up
 
 
 # --- swapping by name -------------------------------------------------------------------------------------------------
@@ -415,3 +427,11 @@ def test_blocks_compile_into_one_graph_where_the_layout_is_known() -> None:
     wanted = block(hidden, layout)  # the layout now holds its windows and phases
     compiled = torch.compile(block, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(hidden, layout), wanted)
+
+
+def test_blocks_with_a_context_compile_into_one_graph() -> None:
+    block, run = blocks()["modulated-crossed"]
+    hidden = states(voxels([7, 9]))
+    wanted = run(randomised(block) and hidden)
+    block.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(run(hidden), wanted)

@@ -200,12 +200,16 @@ class FullAttention(MultiHeadAttention[AttentionConfig]):
         lengths = len(layout.offsets) - 1, len(context_layout.offsets) - 1
         if lengths[0] != lengths[1]:
             raise StateError(f"context_layout has {lengths[1]} samples but the layout has {lengths[0]}")
-        other = context_layout.offsets
-        # Kept with the offsets it was made for: another context of the same layout must not be given this one's.
-        made = layout.shared(
-            ("context_pairs", id(other)), lambda: (other, checked_pairs(layout.offsets, other, q.device))
-        )
-        return self.attend(q, k, v, made[1])
+        return self.attend(q, k, v, _context_pairs(layout, context_layout.offsets))
+
+
+def _context_pairs(layout: Layout, others: Tensor) -> SegmentPairs:
+    """Samples with their contexts, kept for the latest context: all blocks of one pass have the same."""
+    latest: dict[str, tuple[Tensor, SegmentPairs]] = layout.shared("context_pairs", dict)
+    found = latest.get("latest")
+    if found is None or found[0] is not others:
+        found = latest["latest"] = others, checked_pairs(layout.offsets, others, layout.offsets.device)
+    return found[1]
 
 
 def self_pairs(layout: Layout) -> SegmentPairs:
