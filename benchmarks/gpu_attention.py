@@ -312,7 +312,7 @@ def run(device: torch.device, dtype: torch.dtype, sizes: tuple[int, ...], checke
 
 
 def _cpu_peak(tokens: int, answer: Any) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     problem = make_problem(tokens, SETTINGS[0], torch.device("cpu"), torch.float32)
     leaves = problem.leaves()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,19 @@ def test_without_cuda_it_exits_with_2_and_one_line() -> None:
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "CUDA" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_every_kernel_compiles_for_an_h100_without_spilling() -> None:
+    script = SCRIPT.with_name("gpu_attention_compile.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), "--first"], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 14
+    assert all(", spilled 0," in line for line in lines)
+    products = [line for line in lines if line.startswith(("forward", "query", "key", "top"))]
+    assert len(products) == 11
+    assert all("wgmma 0" not in line for line in products)
