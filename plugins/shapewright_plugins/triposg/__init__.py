@@ -1,10 +1,14 @@
-"""TripoSG: a set of latent tokens, a rectified-flow transformer over it, and a field that is only known as a function."""
+"""TripoSG: a set of latent tokens, a rectified-flow transformer over it, and a field that is a function."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shapewright.plugin import ParityHandler, hookimpl
+from shapewright.plugin import Capabilities, ComponentSpec, ParityHandler, Verb, hookimpl
+
+_CITE = "Li et al. 2025, TripoSG (arXiv 2502.06608)"
+_HERE = "shapewright_plugins.triposg"
+_CPU = frozenset({"cpu"})
 
 _ANSWERED = {
     "attention": "parity:attention_case",
@@ -29,6 +33,110 @@ _ANSWERED = {
     "vae_encode": "parity:vae_encode_case",
     "vae_losses": "parity:losses_case",
 }
+
+
+def _components() -> Iterable[ComponentSpec]:
+    yield ComponentSpec(
+        "encoder",
+        "triposg-vae",
+        f"{_HERE}.vae:TripoSGVAE",
+        {
+            "encode": Verb({"source": "surface", "support": "support.tokens?"}, {"latent": "latent.tokens"}),
+            "decode": Verb({"latent": "latent.tokens"}, {"state": "sdf.function"}),
+        },
+        Capabilities(differentiable=True),
+        summary="Surface samples to a set of tokens; tokens to a signed field, 16 blocks once a shape.",
+        cite=_CITE,
+        license="Apache-2.0; published weights: MIT",
+    )
+    inputs = {
+        "condition": "condition",
+        "condition_2": "condition?",
+        "support": "support.tokens?",
+        "noise": "latent.tokens?",
+    }
+    yield ComponentSpec(
+        "generator",
+        "triposg-dit",
+        f"{_HERE}.dit:TripoSGDiT",
+        {"sample": Verb(inputs, {"latent": "latent.tokens"})},
+        summary="Rectified-flow transformer with long skips, one or two conditions, optional mixture of experts.",
+        cite=_CITE,
+        license="Apache-2.0; published weights: MIT",
+    )
+    yield ComponentSpec(
+        "sampler",
+        "rectified-flow-euler",
+        f"{_HERE}.sampler:RectifiedFlowEuler",
+        summary="Euler steps from noise to data; static, dynamic or own schedule; guidance on an interval.",
+        cite="Liu et al. 2022, Flow straight and fast",
+        license="Apache-2.0",
+    )
+    yield ComponentSpec(
+        "conditioner",
+        "dinov2",
+        f"{_HERE}.conditioners:DINOv2",
+        {"encode": Verb({"image": "image"}, {"condition": "condition"})},
+        summary="All tokens of a DINOv2 (large by default), for any generator that attends to an image.",
+        cite="Oquab et al. 2023, DINOv2",
+        license="Apache-2.0 (code and published weights)",
+    )
+    yield ComponentSpec(
+        "conditioner",
+        "clip-text",
+        f"{_HERE}.conditioners:CLIPText",
+        {"encode": Verb({"text": "text"}, {"condition": "condition"})},
+        summary="All 77 tokens of a prompt from the text half of CLIP-L.",
+        cite="Radford et al. 2021, CLIP",
+        license="MIT (published weights)",
+    )
+    yield ComponentSpec(
+        "transform",
+        "prepare-image",
+        f"{_HERE}.prepare_image:PrepareImage",
+        {"apply": Verb({"image": "image"}, {"image": "image"})},
+        Capabilities(devices=_CPU),
+        summary="Cut an object out by its alpha channel or a matting network; white, square, with a margin.",
+        cite=_CITE,
+        license="Apache-2.0",
+    )
+    yield ComponentSpec(
+        "transform",
+        "surface-samples",
+        f"{_HERE}.surface_samples:SampleSurface",
+        {"apply": Verb({"mesh": "mesh"}, {"surface": "surface"})},
+        Capabilities(devices=_CPU),
+        summary="Uniform points with normals on a mesh, in the cube that an encoder was trained in.",
+        cite="Osada et al. 2002, Shape distributions",
+        license="Apache-2.0",
+    )
+    field = {"extract": Verb({"state": "sdf.function"}, {"mesh": "mesh"})}
+    yield ComponentSpec(
+        "extractor",
+        "hierarchical-marching-cubes",
+        f"{_HERE}.hierarchical:HierarchicalMarchingCubes",
+        field,
+        Capabilities(interiors=True),
+        summary="Marching cubes of a function refined from a coarse lattice; also exactly as published.",
+        cite=_CITE,
+        license="Apache-2.0",
+    )
+    yield ComponentSpec(
+        "extractor",
+        "flash-dual",
+        f"{_HERE}.flash:FlashDual",
+        field,
+        Capabilities(interiors=True),
+        summary="Four levels of points near the surface and one dual vertex a patch; fewest evaluations.",
+        cite="Nielson 2004, Dual marching cubes; " + _CITE,
+        license="Apache-2.0",
+    )
+
+
+@hookimpl
+def register_components() -> Iterable[ComponentSpec]:
+    """Networks, sampler, conditions, extractors and the steps before them."""
+    return list(_components())
 
 
 @hookimpl

@@ -107,7 +107,7 @@ class HeadAttention(nn.Module):
         return result
 
     def _heads(self, values: Tensor) -> Tensor:
-        return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return values.view(*values.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 def softmax_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

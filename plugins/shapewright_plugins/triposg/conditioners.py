@@ -28,8 +28,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions:
-    """``weights``: a folder, or a repository ``owner/name`` of the hub with a pinned ``revision``; empty to load nothing.
-    ``subfolder``: where in it. ``offline``: only what was fetched before. ``dtype``: ``auto`` for that of the file."""
+    """``weights``: a folder, or a repository ``owner/name`` of the hub with a pinned ``revision``; empty to load
+    nothing. ``subfolder``: where in it. ``offline``: only what was fetched before. ``dtype``: ``auto`` for that of the
+    file."""
 
     weights: str = ""
     subfolder: str = ""
@@ -183,7 +184,7 @@ class CLIPText(Conditioner[CLIPTextConfig]):
         self._read = not config.weights
         self._tokenizer: Any = None
 
-    def encode(self, text: str | Sequence[str] | Tensor, *, size: int | None = None) -> Condition:  # type: ignore[override]
+    def encode(self, text: str | Sequence[str] | Tensor, *, size: int | None = None) -> Condition:
         """A prompt, several, or token ids ``(B, 77)``, to a condition ``(B, 77, hidden_size)``.
 
         Raises:
@@ -229,13 +230,9 @@ class CLIPText(Conditioner[CLIPTextConfig]):
             if not self.config.weights:
                 raise StateError("a prompt needs a tokenizer; set weights to a published folder, or give token ids")
             config = self.config
-            folder = weights_folder(
-                config.weights, config.tokenizer, revision=config.revision, offline=config.offline
-            )
+            folder = weights_folder(config.weights, config.tokenizer, revision=config.revision, offline=config.offline)
             self.load_tokenizer(str(folder))
-        found = self._tokenizer(
-            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
+        found = self._tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         ids: Tensor = found.input_ids
         return ids
 

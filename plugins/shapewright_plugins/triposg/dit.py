@@ -15,7 +15,7 @@ from shapewright.states import Condition, Latent, LatentSpec, Support, TokenLate
 from torch import Tensor, nn
 
 from .blocks import Context, TransformerBlock
-from .dit_config import Config
+from .dit_config import Config as DiTConfig
 from .packed_attention import packed_attention
 from .sampler import Config as SamplerConfig
 from .sampler import RectifiedFlowEuler
@@ -47,7 +47,7 @@ class Prepared:
     blocks: tuple[Context, ...]
 
 
-class TripoSGDiT(Generator[Config]):
+class TripoSGDiT(Generator[DiTConfig]):
     """Transformer over latent tokens and one time token, with long skips and one or two conditions.
 
     Blocks of the first half hand their output to those of the second, last in, first out. Tokens have no positions.
@@ -55,9 +55,9 @@ class TripoSGDiT(Generator[Config]):
     Source: TripoSG (arXiv 2502.06608) section 3.2.
     """
 
-    Config = Config
+    Config = DiTConfig
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DiTConfig) -> None:
         super().__init__(config)
         width, layers = config.width, config.num_layers
         self.time_proj = TimeProjection(width)
@@ -84,7 +84,7 @@ class TripoSGDiT(Generator[Config]):
         """The latents that this makes."""
         return LatentSpec(self.config.in_channels, statistics="triposg-vae")
 
-    # --- the network ---------------------------------------------------------------------------------------------------
+    # --- the network ------------------------------------------------------------------------------------------------
     def prepare(self, context: Tensor, second: Tensor | None = None) -> Prepared:
         """Project conditions ``(B, M, C)`` for every block, once for all steps.
 
@@ -136,7 +136,7 @@ class TripoSGDiT(Generator[Config]):
     def _blocks(self) -> list[TransformerBlock]:
         return [block for block in self.blocks if isinstance(block, TransformerBlock)]
 
-    # --- sampling ------------------------------------------------------------------------------------------------------
+    # --- sampling ---------------------------------------------------------------------------------------------------
     def sample(
         self,
         condition: Condition,
@@ -210,7 +210,7 @@ class TripoSGDiT(Generator[Config]):
             raise StateError(f"{len(streams)} random streams were given for {batch} samples")
         return torch.stack([torch.randn(count, channels, generator=s, device=s.device) for s in streams])
 
-    # --- checkpoints ---------------------------------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------------------------
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Fill from ``transformer/diffusion_pytorch_model.safetensors`` of a published folder; see :mod:`.weights`."""
         load_published(self, state, what="weights of the flow transformer")
@@ -236,7 +236,9 @@ def _check_condition(condition: Condition, batch: int, guidance: float) -> None:
     if len(tokens) != batch:
         raise StateError(f"the second condition has {len(tokens)} samples, the first {batch}")
     if condition.mask is not None and not bool(condition.mask.all()):
-        raise StateError("generator/triposg-dit attends to all tokens of a condition; drop those that its mask leaves out")
+        raise StateError(
+            "generator/triposg-dit attends to all tokens; drop those that the mask of a condition leaves out"
+        )
     if guidance > 1 and (null is None or null.shape != tokens.shape):
         found = "none" if null is None else str(tuple(null.shape))
         raise StateError(

@@ -49,7 +49,7 @@ class Resolutions(NamedTuple):
 
 
 def resolutions(depth: int, min_resolution: int = 63, mini_grid_num: int = 4) -> Resolutions:
-    """Published levels: ``2^depth`` halved while it is not below ``min_resolution``, then one cell less at the coarsest.
+    """Published levels: ``2^depth`` halved while it is at least ``min_resolution``, less one cell at the coarsest.
 
     Raises:
         ConfigError: no level is left.
@@ -77,9 +77,9 @@ def flash_samples(
 ) -> tuple[Samples, list[FlashLevel]]:
     """Values at the points of the last level, and the points of each level.
 
-    A point is near the surface when one of its 6 neighbours has another sign, or when its value is within ``near`` of the
-    level (a number, or what a function says for a number of cells an axis). Between levels the near points are dilated twice (not before the last), doubled, and dilated once more (twice
-    at the last).
+    A point is near the surface when one of its 6 neighbours has another sign, or when its value is within ``near`` of
+    the level (a number, or what a function says for a number of cells an axis). Between levels the near points are
+    dilated twice (not before the last), doubled, and dilated once more (twice at the last).
     """
     strides = strides_of(cells[0])
     points = corners(all_cells(strides), strides)

@@ -1,4 +1,4 @@
-"""``extractor/hierarchical-marching-cubes``: a field refined from a coarse lattice to a fine one, then marching cubes."""
+"""``extractor/hierarchical-marching-cubes``: a field refined from coarse to fine, then marching cubes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAX_DEPTH = 12
 
 @dataclass(frozen=True)
 class Config:
-    """``coarse_depth`` and ``fine_depth``: the coarse lattice, all of which is evaluated, has ``2^coarse_depth`` cells an
-    axis, the fine one ``2^fine_depth``. Published: 8 and 9, and 8 and 8 for scribbles."""
+    """``coarse_depth`` and ``fine_depth``: the coarse lattice, all of which is evaluated, has ``2^coarse_depth`` cells
+    an axis, the fine one ``2^fine_depth``. Published: 8 and 9, and 8 and 8 for scribbles."""
 
     coarse_depth: int = 7
     fine_depth: int = 9
@@ -63,7 +63,7 @@ class Config:
         if self.batch < 1:
             raise ConfigError(f"batch must be at least 1 point, not {self.batch}")
         if self.lattice == "published" and (self.level != 0 or self.closed):
-            raise ConfigError("level and closed belong to lattice=nested; the published lattice has level 0 and is open")
+            raise ConfigError("level and closed belong to lattice=nested; the published one has level 0 and is open")
 
 
 class HierarchicalMarchingCubes(Extractor[Config, FunctionField]):

@@ -18,8 +18,9 @@ STRIDE_CHUNK, STRIDE_GROUPS = 100, 50
 
 @dataclass(frozen=True, slots=True)
 class KeySelection:
-    """``counts``: lengths of consecutive groups of queries; ``None`` for one group of all of them. ``stride``: one query
-    of so many is compared with the keys. ``keys``: how many each head keeps; ``None`` for :func:`published_count`."""
+    """``counts``: lengths of consecutive groups of queries; ``None`` for one group of all of them. ``stride``: one
+    query of so many is compared with the keys. ``keys``: how many each head keeps; ``None`` for
+    :func:`published_count`."""
 
     counts: tuple[int, ...] | None = None
     stride: int = STRIDE_CHUNK

@@ -140,9 +140,7 @@ def band_samples(
             cells = found if band is None else union(found, _children(_near(known, level, band), known.strides))
         known = _completed(finer(known), cells, calls)
     points = corners(cells, known.strides)
-    return Samples(
-        coords_of(points, known.strides), select(known.points, known.values, points), fine, calls.count
-    )
+    return Samples(coords_of(points, known.strides), select(known.points, known.values, points), fine, calls.count)
 
 
 def _near(known: Evaluated, level: float, band: float) -> WordSet:

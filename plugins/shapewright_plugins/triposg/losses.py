@@ -25,14 +25,15 @@ def sdf_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
 
 
 def normal_loss(gradients: Tensor, normals: Tensor) -> Tensor:
-    """``mean(1 - cos)`` between gradients of the signed field and outward normals, both ``(..., 3)``, on the surface."""
+    """``mean(1 - cos)`` between gradients of the field and outward normals, both ``(..., 3)``, on the surface."""
     _same("gradients and normals", gradients, normals)
     return (1 - torch.cosine_similarity(gradients, normals, dim=-1)).mean()
 
 
 def eikonal_loss(gradients: Tensor) -> Tensor:
     """``mean((|g| - 1)^2)`` of gradients ``(..., 3)`` in the units of a distance."""
-    return (gradients.norm(dim=-1) - 1).square().mean()
+    size: Tensor = torch.linalg.vector_norm(gradients, dim=-1)
+    return (size - 1).square().mean()
 
 
 def kl_loss(posterior: DiagonalGaussian) -> Tensor:

@@ -36,8 +36,8 @@ class FeedForward(nn.Module):
 
 @dataclass(frozen=True)
 class MoEConfig:
-    """``experts``: number of experts. ``top_k``: how many a token is sent to. ``shared``: one more network that sees all
-    tokens. ``norm_topk_prob``: weights of the chosen experts are divided by their sum."""
+    """``experts``: number of experts. ``top_k``: how many a token is sent to. ``shared``: one more network that sees
+    all tokens. ``norm_topk_prob``: weights of the chosen experts are divided by their sum."""
 
     experts: int = 8
     top_k: int = 2

@@ -20,7 +20,8 @@ class PackedAttention(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         batch, count = hidden.shape[:2]
         offsets = torch.arange(batch + 1, device=hidden.device, dtype=torch.int32) * count
-        return self.attention(hidden.flatten(0, 1), Layout(offsets)).view_as(hidden)
+        mixed: Tensor = self.attention(hidden.flatten(0, 1), Layout(offsets))
+        return mixed.view_as(hidden)
 
 
 def packed_attention(source: Any, channels: int, heads: int, block: int) -> PackedAttention | None:

@@ -41,7 +41,7 @@ def _filled(module: nn.Module, params: Mapping[str, Tensor]) -> None:
     load_published(module.eval(), {**to_published(module), **params}, what="parameters of the case")
 
 
-# --- layers ------------------------------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------------------------
 def attention_case(case: GoldenCase) -> Answer:
     """Component ``attention``: plain, fused (one matrix, the same split), and with selected keys."""
     config = case.config
@@ -143,9 +143,9 @@ def moe_case(case: GoldenCase) -> Answer:
         shared = layer.ff.shared
         values |= {
             f"{prefix}_output": hidden + layer.ff(normed),
-            f"{prefix}_probs": routing.probabilities.unflatten(0, hidden.shape[:-1]),
-            f"{prefix}_topk_index": routing.experts.unflatten(0, hidden.shape[:-1]),
-            f"{prefix}_topk_weight": routing.weights.unflatten(0, hidden.shape[:-1]),
+            f"{prefix}_probs": routing.probabilities.view(*hidden.shape[:-1], -1),
+            f"{prefix}_topk_index": routing.experts.view(*hidden.shape[:-1], -1),
+            f"{prefix}_topk_weight": routing.weights.view(*hidden.shape[:-1], -1),
             f"{prefix}_routed": layer.ff.routed(tokens, routing).view_as(hidden),
             f"{prefix}_shared": torch.zeros_like(hidden) if shared is None else shared(normed),
             f"{prefix}_counts": found.counts,
@@ -156,7 +156,7 @@ def moe_case(case: GoldenCase) -> Answer:
     return _answer(case, values)
 
 
-# --- autoencoder -------------------------------------------------------------------------------------------------------
+# --- autoencoder ----------------------------------------------------------------------------------------------------
 def _vae(case: GoldenCase, **changes: Any) -> TripoSGVAE:
     known = {key: value for key, value in case.config.items() if key in VAEConfig.__dataclass_fields__}
     vae = TripoSGVAE(VAEConfig(**known, **changes))
@@ -286,7 +286,7 @@ def losses_case(case: GoldenCase) -> Answer:
     return _answer(case, values)
 
 
-# --- flow --------------------------------------------------------------------------------------------------------------
+# --- flow -----------------------------------------------------------------------------------------------------------
 def _dit(options: Mapping[str, Any], params: Mapping[str, Tensor], **changes: Any) -> TripoSGDiT:
     known = {key: value for key, value in options.items() if key in DiTConfig.__dataclass_fields__}
     model = TripoSGDiT(DiTConfig(**{**known, **changes}))

@@ -22,7 +22,7 @@ ALPHA = 0.4
 """Offset of ``near_surface_alpha``; the case does not name it, and its stored answer fits 0.39 to 0.40 only."""
 
 
-# --- the fields of the cases -------------------------------------------------------------------------------------------
+# --- the fields of the cases ----------------------------------------------------------------------------------------
 def _torus(p: Tensor) -> Tensor:
     around = torch.sqrt(p[:, 0] ** 2 + p[:, 1] ** 2) - 0.55
     return torch.sqrt(around**2 + p[:, 2] ** 2) - 0.24
@@ -30,11 +30,13 @@ def _torus(p: Tensor) -> Tensor:
 
 def _rounded_box(p: Tensor) -> Tensor:
     q = p.abs() - p.new_tensor([0.6, 0.45, 0.3])
-    return q.clamp(min=0).norm(dim=1) + q.max(dim=1).values.clamp(max=0) - 0.08
+    outside: Tensor = torch.linalg.vector_norm(q.clamp(min=0), dim=1)
+    return outside + q.max(dim=1).values.clamp(max=0) - 0.08
 
 
 def _sphere(p: Tensor) -> Tensor:
-    return (p - p.new_tensor([0.21, -0.13, 0.07])).norm(dim=1) - 0.62
+    away: Tensor = torch.linalg.vector_norm(p - p.new_tensor([0.21, -0.13, 0.07]), dim=1)
+    return away - 0.62
 
 
 _DISTANCES = {"torus": _torus, "rbox": _rounded_box, "sphere": _sphere}
@@ -49,7 +51,7 @@ def _field(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     return lambda points: kind(distance(points.float()))
 
 
-# --- cases -------------------------------------------------------------------------------------------------------------
+# --- cases ----------------------------------------------------------------------------------------------------------
 def helpers_case(case: GoldenCase) -> Answer:
     """Component ``extraction_helpers``; lists of voxels are compared as sets."""
     grid, invalid = case.inputs["grid"], case.inputs["grid_with_invalid"]
@@ -130,7 +132,7 @@ class _SameSurface:
         self.tolerance = tolerance
         distances, self.nearest = torch.cdist(theirs.double(), mine.double()).min(dim=1)
         self.worst = float(distances.max()) if len(distances) else 0.0
-        self.one_to_one = len(self.nearest.unique()) == len(mine) == len(theirs)
+        self.one_to_one = len(set(self.nearest.tolist())) == len(mine) == len(theirs)
         self.lower = torch.from_numpy(edges.lower).long()
         self.axis = torch.from_numpy(edges.axis).long()
 

@@ -7,14 +7,14 @@ from shapewright.parity import Answer, GoldenCase, close
 from torch import Tensor
 
 from .image_networks import ProcessorOptions, clip_text_network, dinov2_network, pixel_values
-from .prepare_image import Config, PrepareImage
+from .prepare_image import PrepareImage, PrepareImageConfig
 
 
 def images_case(case: GoldenCase) -> Answer:
     """Component ``image_preprocessing``: the cut-out, and the input of the image network."""
     values: dict[str, Tensor] = {}
     if "bg_color" in case.config:
-        config = Config(case.config["padding_ratio"], tuple(case.config["bg_color"]), _stand_in)
+        config = PrepareImageConfig(case.config["padding_ratio"], tuple(case.config["bg_color"]), _stand_in)
         prepare = PrepareImage(config)
         names = {"rgb_from_matting": "rgb_nomask", "rgb_tall": "rgba_tall", "rgb_wide": "rgba_wide"}
         values = {out: prepare.apply(image=case.inputs[name]) for out, name in names.items() if out in case.outputs}

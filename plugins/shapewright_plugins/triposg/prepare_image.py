@@ -27,10 +27,10 @@ Matting = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Config:
-    """``padding_ratio``: white on each side, in parts of the object's longer side. ``background``: the colour around the
-    object. ``matting``: ``{use: transform/...}`` whose ``apply`` is a :data:`Matting` network, for images without an alpha
-    channel; none is part of this package, since the published one (RMBG-1.4) is licensed for non-commercial use only."""
+class PrepareImageConfig:
+    """``padding_ratio``: white on each side, in parts of the object's longer side. ``background``: the colour around
+    the object. ``matting``: ``{use: transform/...}`` whose ``apply`` is a :data:`Matting` network, for images without
+    an alpha channel; none is part of this package: the published one (RMBG-1.4) may not be used commercially."""
 
     padding_ratio: float = 0.1
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -50,7 +50,7 @@ class Cutout(NamedTuple):
     box: tuple[int, int, int, int]
 
 
-class PrepareImage(Transform[Config]):
+class PrepareImage(Transform[PrepareImageConfig]):
     """The image that the conditioner is trained on: one object on white, square, with a margin.
 
     An alpha channel is used where it separates an object: at least 1 % of the pixels are transparent and 1 % opaque.
@@ -59,9 +59,9 @@ class PrepareImage(Transform[Config]):
     Source: TripoSG (published code; specification 8.1).
     """
 
-    Config = Config
+    Config = PrepareImageConfig
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PrepareImageConfig) -> None:
         super().__init__(config)
         matting = config.matting
         self.matting: Matting | None = None
@@ -161,7 +161,8 @@ def largest_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     outside = connected_regions(padded, diagonal=False).labels
     filled = (outside != outside[0, 0])[1:-1, 1:-1]  # the border of the image is one region, and none of its holes
     regions = connected_regions(filled)
-    return regions.labels == int(np.argmax(regions.sizes))
+    found: NDArray[np.bool_] = regions.labels == int(np.argmax(regions.sizes))
+    return found
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -75,7 +75,7 @@ def weights_files(folder: Path) -> list[Path]:
             return [folder / f"{stem}.safetensors"]
     pickles = [path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))]
     if pickles:
-        raise WeightsError(f"{folder} holds {pickles[0]}, which may run code when it is opened; convert it to safetensors")
+        raise WeightsError(f"{folder} holds {pickles[0]}, which may run code when opened; convert it to safetensors")
     raise WeightsError(f"{folder} holds no {' or '.join(f'{stem}.safetensors' for stem in STEMS)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from shapewright.errors import ConfigError
 from shapewright.interfaces import Sampler, Velocity
@@ -14,9 +15,9 @@ from .schedule import TRAIN_TIMESTEPS, euler_step, noise_levels
 
 @dataclass(frozen=True)
 class Config:
-    """``shift``: static shift of the noise levels. ``use_dynamic_shifting``: shift by ``e^mu`` instead. ``sigmas``: noise
-    levels of one's own instead of even steps. ``begin_index``: leave out the first levels, for noise that is partly
-    removed. ``guidance_interval``: noise levels between which guidance is on."""
+    """``shift``: static shift of the noise levels. ``use_dynamic_shifting``: shift by ``e^mu`` instead. ``sigmas``:
+    noise levels of one's own instead of even steps. ``begin_index``: leave out the first levels, for noise that is
+    partly removed. ``guidance_interval``: noise levels between which guidance is on."""
 
     num_train_timesteps: int = TRAIN_TIMESTEPS
     shift: float = 1.0
@@ -74,7 +75,7 @@ class RectifiedFlowEuler(Sampler[Config]):
         low, high = self.config.guidance_interval
         levels = self.levels(steps).tolist()
         x = noise
-        for level, following in zip(levels[:-1], levels[1:], strict=True):
+        for level, following in pairwise(levels):
             velocity = model(x, level, conditional=True)
             if guidance > 1 and low <= level <= high:
                 null = model(x, level, conditional=False)

@@ -94,7 +94,7 @@ def velocity_target(x0: Tensor, noise: Tensor) -> Tensor:
     return x0 - noise
 
 
-# --- times of training -------------------------------------------------------------------------------------------------
+# --- times of training ----------------------------------------------------------------------------------------------
 def draw_times(
     density: str,
     count: int,

@@ -24,7 +24,7 @@ from shapewright_kernels.farthest_point_sampling import farthest_points
 from torch import Tensor, nn
 
 from .field import decoded_field
-from .vae_config import Config
+from .vae_config import Config as VAEConfig
 from .vae_networks import DecodedTokens, FieldDecoder, SurfaceEncoder
 from .weights import load_published, to_published
 
@@ -32,7 +32,7 @@ OVERSAMPLING = 4
 """Farthest point sampling chooses one of this many random points for each token."""
 
 
-class TripoSGVAE(Encoder[Config]):
+class TripoSGVAE(Encoder[VAEConfig]):
     """A set of latent tokens without positions, each of which was a point on the surface.
 
     Decoding runs the self-attention blocks once a shape; a query point then costs one cross-attention. Gradients of any
@@ -41,9 +41,9 @@ class TripoSGVAE(Encoder[Config]):
     Source: TripoSG (arXiv 2502.06608) section 3.1; 3DShape2VecSet.
     """
 
-    Config = Config
+    Config = VAEConfig
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: VAEConfig) -> None:
         super().__init__(config)
         self.encoder = SurfaceEncoder(config)
         self.quant = nn.Linear(config.width_encoder, 2 * config.latent_channels)
@@ -55,7 +55,7 @@ class TripoSGVAE(Encoder[Config]):
         """The latents that this takes and makes."""
         return LatentSpec(self.config.latent_channels, statistics="triposg-vae")
 
-    # --- encoding ------------------------------------------------------------------------------------------------------
+    # --- encoding ---------------------------------------------------------------------------------------------------
     def encode(
         self,
         source: State,
@@ -66,8 +66,8 @@ class TripoSGVAE(Encoder[Config]):
         """Latent of surface points with normals.
 
         Args:
-            source: :class:`SurfaceSamples` with ``(N, 3)`` points, or ``(B, N, 3)`` for a batch. Published: 20,480 points
-                in training, 204,800 in reconstruction.
+            source: :class:`SurfaceSamples` with ``(N, 3)`` points, or ``(B, N, 3)`` for a batch. Published: 20,480
+                points in training, 204,800 in reconstruction.
             support: :class:`Tokens`, to override the number of tokens.
             rng: chooses the points that become tokens, then draws from the posterior; one for all samples, or one each.
         Raises:
@@ -120,7 +120,7 @@ class TripoSGVAE(Encoder[Config]):
             raise StateError("surface samples hold values that are not finite")
         return surface.to(self.quant.weight.device)
 
-    # --- decoding ------------------------------------------------------------------------------------------------------
+    # --- decoding ---------------------------------------------------------------------------------------------------
     def decode(self, latent: Latent, *, guides: Sequence[Any] = ()) -> Decoded:
         """The signed field of a latent, negative inside: a :class:`.LatentField` in the box of ``bounds``.
 
@@ -138,7 +138,7 @@ class TripoSGVAE(Encoder[Config]):
             raise StateError(f"a latent must be (B, T, {channels}) with T > 0, not {tuple(values.shape)}")
         return self.decoder.prepare(self.post_quant(values.to(self.post_quant.weight)))
 
-    # --- checkpoints ---------------------------------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------------------------
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Fill from ``vae/diffusion_pytorch_model.safetensors`` of a published folder; see :mod:`.weights`."""
         load_published(self, state, what="weights of the autoencoder")
@@ -160,4 +160,3 @@ def token_rows(surface: Tensor, subset: Tensor, count: int) -> Tensor:
     subset = subset.to(surface.device)
     points = surface[subset, :3].numpy(force=True)
     return subset[torch.from_numpy(farthest_points(points, count)).to(surface.device)]
-

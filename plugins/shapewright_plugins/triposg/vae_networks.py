@@ -98,10 +98,8 @@ class FieldDecoder(nn.Module):
     def forward(
         self, points: Tensor, tokens: DecodedTokens, *, explicit: bool = False, selection: KeySelection | None = None
     ) -> Tensor:
-        """Points ``(B, Q, 3)`` to values ``(B, Q)``: minus what ``proj_out`` gives, as the published decoder answers."""
+        """Points ``(B, Q, 3)`` to values ``(B, Q)``: minus what ``proj_out`` gives, as published."""
         embedded = embed_points(points, self.config).to(self.proj_query.weight.dtype)
-        hidden = self.blocks[-1](
-            self.proj_query(embedded), tokens.context, explicit=explicit, selection=selection
-        )
+        hidden = self.blocks[-1](self.proj_query(embedded), tokens.context, explicit=explicit, selection=selection)
         values: Tensor = -self.proj_out(self.norm_out(hidden)).squeeze(-1)
         return values

@@ -20,13 +20,13 @@ def plain_rows(parts: Sequence[Tensor], heads: int) -> list[Tensor]:
 
     ``parts`` are the weights ``(H d, C)`` (or biases) of ``[q, k, v]``, or of ``[k, v]`` in cross-attention.
     """
-    joined = torch.cat(list(parts)).unflatten(0, (heads, len(parts), -1))
+    joined = torch.cat(list(parts)).view(heads, len(parts), -1, *parts[0].shape[1:])
     return [joined[:, index].flatten(0, 1).contiguous() for index in range(len(parts))]
 
 
 def published_rows(parts: Sequence[Tensor], heads: int) -> list[Tensor]:
     """Inverse of :func:`plain_rows`."""
-    joined = torch.stack([part.unflatten(0, (heads, -1)) for part in parts], dim=1).flatten(0, 2)
+    joined = torch.stack([part.view(heads, -1, *part.shape[1:]) for part in parts], dim=1).flatten(0, 2)
     return [part.contiguous() for part in joined.chunk(len(parts))]
 
 
