@@ -35,20 +35,17 @@ STORED_STEP = 37
 
 
 def sort_block_case(case: GoldenCase) -> Answer:
-    """Rows of ``coords`` in block order, for every block size of the config.
+    """What the published function returns on the CPU, for every block size of the config.
 
-    The published function writes ``coords // b`` and then ``% b`` into what it believes to be copies. On the CPU they
-    share memory with its argument, so a case recorded there holds rows ``(coords // b) % b``, ordered among themselves,
-    and not the voxels in block order that its notes promise. Rows that are not those of the input tell such a case.
+    It writes ``coords // b`` and then ``% b`` into what it believes to be copies. On the CPU they share memory with its
+    argument, so it returns rows ``(coords // b) % b``, ordered among themselves, and not the voxels in block order that
+    the notes of the case promise. ``sort_block`` here gives the voxels; the golden case records the other.
     """
     coords = case.inputs["coords"]
     values = {}
-    for name, wanted in case.outputs.items():
-        size = int(name.removeprefix("block"))
-        rows = coords
-        if not torch.equal(torch.unique(wanted, dim=0), torch.unique(coords, dim=0)):
-            rows = torch.cat([coords[:, :1], coords[:, 1:] // size % size], dim=1)
-        values[name] = rows[sort_block(rows, size)]
+    for size in case.config["block_sizes"]:
+        rows = torch.cat([coords[:, :1], coords[:, 1:] // size % size], dim=1)
+        values[f"block{size}"] = rows[sort_block(rows, size)]
     return Answer(values)
 
 
