@@ -19,8 +19,8 @@ _HOMES = {
         "MetricDefinition", "Renderer", "Representation", "Sample", "Sampler", "Transform", "Velocity",
     ],
     "errors": [
-        "ConfigError", "MeshError", "MeshWarning", "MissingExtraError", "OutputExistsError", "PlanError",
-        "RegistryError", "ResourceError", "ShapewrightError", "StateError", "UnknownComponentError",
+        "ConfigError", "ImageError", "MeshError", "MeshWarning", "MissingExtraError", "OutputExistsError", "PlanError",
+        "RegistryError", "ResourceError", "ShapewrightError", "StateError", "UnknownComponentError", "WeightsError",
     ],
     "spec": ["API_VERSION", "Capabilities", "ComponentSpec", "ParityHandler", "Verb"],
     "host": ["Catalog", "PluginStatus", "discover"],

@@ -74,6 +74,14 @@ class StateError(ShapewrightError, ValueError):
     """A value that flows between stages breaks its contract (shape, dtype, order, range)."""
 
 
+class WeightsError(ShapewrightError, ValueError):
+    """Weights are missing, damaged, of another format, or do not fit the component; all differences are listed."""
+
+
+class ImageError(ShapewrightError, ValueError):
+    """A file holds no usable image; the message names the file and the reason."""
+
+
 class MissingExtraError(ShapewrightError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 

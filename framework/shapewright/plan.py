@@ -10,11 +10,12 @@ from typing import Any
 from .errors import PlanError, UnknownComponentError
 from .host import Catalog
 from .spec import ComponentSpec, satisfies
+from .weights.entry import KEYS as WEIGHTS_KEYS
+from .weights.entry import problems as weights_problems
 
 PIPELINE_KEYS = ("summary", "inputs", "components", "stages", "output")
 COMPONENT_KEYS = ("use", "with", "weights")
 STAGE_KEYS = ("id", "run", "in", "out", "with")
-WEIGHTS_KEYS = ("uri", "sha256", "prefix", "format", "trained_with")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,7 @@ class _Checker:
                     f"{where}: the weights were trained with {key!r} as {name}, not {used!r}; "
                     f"use weights trained for it, or take {name} back to {key!r}"
                 )
-        if weights.get("format", "safetensors") != "safetensors":
-            self.problems.append(f"{where}.weights: format is {weights['format']!r}; only safetensors is read")
+        self.problems += [f"{where}.weights: {problem}" for problem in weights_problems(weights)]
         self.parts[alias] = Part(self.catalog.get(body["use"]), dict(options), dict(weights))
 
     def stage(self, index: int, body: Any) -> None:
@@ -212,6 +212,33 @@ def check(name: str, entry: Mapping[str, Any], catalog: Catalog) -> Plan:
         PlanError: with every problem found, each with its place and what would fit.
     """
     return _Checker(entry, catalog).run(name)
+
+
+def started_from(plan: Plan, given: Iterable[str]) -> Plan:
+    """``plan`` with the values ``given`` as inputs, and only the stages (and components) that its output still needs.
+
+    Raises:
+        PlanError: a name is no value of the pipeline.
+    """
+    given = list(given)
+    unknown = [name for name in given if name not in plan.tags]
+    if unknown:
+        raise PlanError(plan.name, [f"{name!r} is no value of it{_suggest(name, plan.tags)}" for name in unknown])
+    wanted, kept = {plan.output}, []
+    for stage in reversed(plan.stages):
+        if wanted & (set(stage.outputs.values()) - set(given)):
+            kept.append(stage)
+            wanted |= set(stage.inputs.values())
+    made = {value for stage in kept for value in stage.outputs.values()}
+    again = sorted(made & set(given))
+    if again:
+        raise PlanError(
+            plan.name, [f"{name!r} is given, but its stage must run for its other outputs" for name in again]
+        )
+    used = {stage.component for stage in kept}
+    inputs = {name: plan.tags[name] for name in plan.tags if name in wanted and name not in made}
+    parts = {alias: part for alias, part in plan.parts.items() if alias in used}
+    return Plan(plan.name, inputs, plan.output, parts, tuple(reversed(kept)), plan.tags)
 
 
 @dataclass(frozen=True, slots=True)

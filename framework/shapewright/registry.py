@@ -14,6 +14,7 @@ import yaml
 from .errors import RegistryError
 from .host import Catalog
 from .plan import COMPONENT_KEYS, STAGE_KEYS
+from .weights.entry import KEYS as WEIGHTS_KEYS
 
 SCHEMA = 1
 
@@ -103,7 +104,8 @@ def apply_override(entry: dict[str, Any], text: str, name: str = "") -> None:
         if not isinstance(target, dict):
             raise RegistryError(f"--set {text!r}: {here} is a single value, nothing lies below it")
         inside_options = depth >= 3 and path[0] in ("components", "stages") and path[2] == "with"
-        if key not in target and (key == "with" or inside_options):
+        weights = depth == 2 and path[0] == "components" and key == "weights"
+        if key not in target and (key == "with" or weights or inside_options):
             target[key] = {}
         if key not in target:
             allowed = {"components": COMPONENT_KEYS, "stages": STAGE_KEYS}.get(path[0], ()) if depth == 2 else ()
@@ -117,7 +119,8 @@ def apply_override(entry: dict[str, Any], text: str, name: str = "") -> None:
     last = path[-1]
     if isinstance(target, list) or not isinstance(target, dict):
         raise RegistryError(f"--set {text!r}: {'.'.join(path[:-1])} takes no named option")
-    below_options = len(path) > 2 and "with" in path[:-1]
+    of_weights = len(path) == 4 and path[0] == "components" and path[2] == "weights" and last in WEIGHTS_KEYS
+    below_options = of_weights or (len(path) > 2 and "with" in path[:-1])
     if not below_options and last not in target and not (path[0] == "components" and last == "use"):
         close = get_close_matches(last, [*target, *(components if len(path) == 1 else ())], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(map(str, target))}"

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .errors import ConfigError, ResourceError, StateError
 from .host import Catalog
-from .plan import Plan
+from .plan import Plan, Stage
 from .spec import satisfies
 from .streams import stage_stream
 
@@ -81,20 +81,42 @@ def build_parts(plan: Plan, catalog: Catalog) -> dict[str, Any]:
         alias: build(catalog, part.spec.key, part.options, f"{plan.name}: components.{alias}.with")
         for alias, part in plan.parts.items()
     }
-    made_by: dict[str, str] = {}
+    check_latents(plan, parts)
+    return parts
+
+
+def check_latents(plan: Plan, parts: Mapping[str, Any]) -> None:
+    """Compare the :class:`~shapewright.states.LatentSpec` of whoever makes a latent with that of whoever takes it.
+
+    A component says what it makes by ``latent_spec``. It takes the same, or by port what ``latent_specs`` (a mapping)
+    says; ``concat`` is another component's latent by nature and is compared only if ``latent_specs`` names it. A
+    component without either (a transform) passes on what it was given.
+
+    Raises:
+        ConfigError: two components need weights trained for one another.
+    """
+    specs: dict[str, tuple[str, Any]] = {}
     for stage in plan.stages:
-        for value in stage.inputs.values():
-            maker = made_by.get(value)
-            if maker is None or not satisfies(plan.tags[value], "latent"):
+        part = parts[stage.component]
+        own, by_port = getattr(part, "latent_spec", None), getattr(part, "latent_specs", {})
+        passed: list[tuple[str, Any]] = []
+        for port, value in stage.inputs.items():
+            if value not in specs or not satisfies(plan.tags[value], "latent"):
                 continue
-            made, taken = (getattr(parts[alias], "latent_spec", None) for alias in (maker, stage.component))
-            if made is not None and taken is not None and made != taken:
+            maker, made = specs[value]
+            taken = by_port.get(port, None if port == "concat" else own)
+            if taken is not None and made != taken:
                 raise ConfigError(
                     f"{plan.name}: {plan.parts[stage.component].spec.key} takes latents of {taken}, "
                     f"{plan.parts[maker].spec.key} makes {made}; they need weights trained for one another"
                 )
-        made_by |= dict.fromkeys(stage.outputs.values(), stage.component)
-    return parts
+            passed.append(specs[value])
+        for value in stage.outputs.values():
+            if satisfies(plan.tags[value], "latent"):
+                if own is not None:
+                    specs[value] = (stage.component, own)
+                elif passed:
+                    specs[value] = passed[0]
 
 
 def refuse_what_cannot_fit(parts: Mapping[str, Any], where: str) -> None:
@@ -116,6 +138,27 @@ class Run:
     values: Mapping[str, Any]
     seconds: Mapping[str, float]
     output: Any
+
+
+def accepted_options(plan: Plan, stage: Stage, verb: Any) -> Mapping[str, inspect.Parameter]:
+    """Parameters of ``verb``; raises :class:`ConfigError` where the stage's ``with`` names something else."""
+    accepted = inspect.signature(verb).parameters
+    unknown = [name for name in stage.options if name not in accepted]
+    if unknown:
+        raise ConfigError(f"{plan.name}: stage {stage.id} has no option {unknown[0]!r}; it takes {', '.join(accepted)}")
+    return accepted
+
+
+def named_outputs(plan: Plan, stage: Stage, result: Any) -> dict[str, Any]:
+    """What a verb returned, by the names of the pipeline; tags are compared with what the component declares."""
+    ports = result._asdict() if hasattr(result, "_asdict") else dict.fromkeys(stage.outputs, result)
+    made = {}
+    for port, name in stage.outputs.items():
+        tag = getattr(ports[port], "tag", plan.tags[name])
+        if not satisfies(tag, plan.tags[name]):
+            raise StateError(f"stage {stage.id}: {port!r} was declared {plan.tags[name]!r} but is {tag!r}")
+        made[name] = ports[port]
+    return made
 
 
 def execute(
@@ -149,24 +192,13 @@ def execute(
     for stage in plan.stages:
         verb = getattr(parts[stage.component], stage.verb)
         arguments = {port: values[name] for port, name in stage.inputs.items()} | dict(stage.options)
-        accepted = inspect.signature(verb).parameters
-        unknown = [name for name in stage.options if name not in accepted]
-        if unknown:
-            raise ConfigError(
-                f"{plan.name}: stage {stage.id} has no option {unknown[0]!r}; it takes {', '.join(accepted)}"
-            )
-        if "rng" in accepted:
+        if "rng" in accepted_options(plan, stage, verb):
             arguments["rng"] = stage_stream(seed, stage.id, sample)
         catalog.hook.before_stage(stage=stage.id, inputs={name: values[name] for name in stage.inputs.values()})
         start = perf_counter()
         result = verb(**arguments)
         seconds[stage.id] = perf_counter() - start
-        ports = result._asdict() if hasattr(result, "_asdict") else dict.fromkeys(stage.outputs, result)
-        for port, name in stage.outputs.items():
-            tag = getattr(ports[port], "tag", plan.tags[name])
-            if not satisfies(tag, plan.tags[name]):
-                raise StateError(f"stage {stage.id}: {port!r} was declared {plan.tags[name]!r} but is {tag!r}")
-            values[name] = ports[port]
-        made = {name: values[name] for name in stage.outputs.values()}
+        made = named_outputs(plan, stage, result)
+        values |= made
         catalog.hook.after_stage(stage=stage.id, outputs=made, seconds=seconds[stage.id])
     return Run(values, seconds, values[plan.output])
