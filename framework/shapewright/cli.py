@@ -18,6 +18,7 @@ COMMANDS = {
     "completion": ("Print the shell completion script for bash, zsh or fish.", "completion"),
     "conform": ("Check that components keep their contract and every capability they claim.", "conform"),
     "convert": ("Take a mesh through a pipeline and back to a mesh file.", "convert"),
+    "convert-weights": ("Make a safetensors file of a checkpoint that is a pickle.", "convert_weights"),
     "info": ("Versions, devices, backends and plugins, to paste into a report.", "info"),
     "list": ("List the components that are installed.", "list"),
     "matrix": ("Capabilities, and which representation fits which extractor.", "matrix"),
@@ -25,7 +26,9 @@ COMMANDS = {
     "parity": ("Run golden cases against the installed components.", "parity"),
     "plugins": ("List the installed plugins and what is wrong with any of them.", "plugins"),
     "report": ("Write the page of a bench: table, plots and meshes in one offline HTML file.", "report"),
+    "run": ("Run a pipeline: an image, a mesh or a text to a file.", "run"),
     "warmup": ("Run every component once on tiny shapes, so that kernels compile now and not later.", "warmup"),
+    "weights": ("Show which weights a pipeline needs, how large, under which licence, and where they are.", "weights"),
 }
 
 EXIT_FAILED = 1

@@ -24,6 +24,28 @@ def registry_options(function: Command) -> Command:
     )(function)
 
 
+def weights_options(function: Command) -> Command:
+    """``--weights DIR`` (repeatable), ``--offline`` and ``--random-weights SEED``."""
+    function = click.option(
+        "--random-weights",
+        type=int,
+        metavar="SEED",
+        help="Random weights instead of trained ones, to try a pipeline; results are noise.",
+    )(function)
+    return places_options(function)
+
+
+def places_options(function: Command) -> Command:
+    """``--weights DIR`` (repeatable) and ``--offline``."""
+    function = click.option("--offline", is_flag=True, help="Fetch nothing; take what is here.")(function)
+    return click.option(
+        "--weights",
+        multiple=True,
+        metavar="DIR",
+        help="Folder with weights as published, or with several such folders; repeatable.",
+    )(function)
+
+
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
