@@ -9,6 +9,7 @@ from shapewright.plugin import ParityHandler, hookimpl
 _HERE = "shapewright_plugins.trellis2"
 
 _ANSWERED = {
+    "DinoV3FeatureExtractor": "parity_images:dinov3_case",
     "FlexiDualGridVaeDecoder": "parity_networks:shape_decoder_case",
     "FlexiDualGridVaeDecoder.train": "parity_networks:shape_training_case",
     "FlexiDualGridVaeEncoder": "parity_networks:shape_encoder_case",
@@ -21,7 +22,11 @@ _ANSWERED = {
     "SparseStructureFlowModel": "parity:structure_flow_case",
     "SparseUnetVaeDecoder": "parity_networks:texture_decoder_case",
     "SparseUnetVaeEncoder": "parity_networks:texture_encoder_case",
+    "cascade_coords": "parity_stages:cascade_case",
     "flow matching": "parity_flow:targets_case",
+    "preprocess_image": "parity_images:prepare_case",
+    "sparse_structure_to_coords": "parity_stages:structure_coords_case",
+    "training utilities": "parity_stages:training_case",
 }
 
 

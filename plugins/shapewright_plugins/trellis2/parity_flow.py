@@ -12,7 +12,7 @@ from shapewright.states import Layout, SparseTensor
 from torch import Tensor
 
 from .flow_matching import TIMESTEP_SCALE, from_start, interpolate, noise_of, start_of, velocity_target
-from .sampler import Config, Trellis2Euler
+from .sampler import SamplerConfig, Trellis2Euler
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def sampler_case(case: GoldenCase) -> Answer:
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
     }
-    sampler = Trellis2Euler(Config(**{name: value for name, value in options.items() if name in names}))
+    sampler = Trellis2Euler(SamplerConfig(**{name: value for name, value in options.items() if name in names}))
     guidance = config.get("guidance_strength", 1.0)
     steps = list(sampler.trajectory(model, noise, steps=config["steps"], guidance=guidance, layout=layout))
     return Answer({

@@ -19,7 +19,7 @@ from .flow_matching import SIGMA_MIN, from_start, start_of
 
 
 @dataclass(frozen=True)
-class Config:
+class SamplerConfig:
     """Published: structure 0.7, (0.6, 1), 5; shape 0.5, (0.6, 1), 3; texture 0, (0.6, 0.9), 3.
 
     ``guidance_rescale``: how far the spread of a guided estimate is brought back to that of the conditional one, 0 to
@@ -51,7 +51,7 @@ class Step(NamedTuple):
     start: Tensor
 
 
-class Trellis2Euler(Sampler[Config]):
+class Trellis2Euler(Sampler[SamplerConfig]):
     """``x -= (t - t') v`` from noise at ``t = 1`` to data at 0, where ``v = (1 - sigma_min) noise - data``.
 
     Guidance ``g`` is ``g c + (1 - g) u`` of the conditional and the unconditional velocity; 1 asks the conditional
@@ -60,7 +60,7 @@ class Trellis2Euler(Sampler[Config]):
     Source: Liu et al. 2022; TRELLIS.2, published samplers.
     """
 
-    Config = Config
+    Config = SamplerConfig
 
     def times(self, steps: int) -> Tensor:
         """``(steps + 1,)`` float64 flow times from 1 to 0.
