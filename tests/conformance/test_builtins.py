@@ -9,17 +9,76 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from shapewright import Frame, Mesh, discover, save_mesh
 from shapewright.testing import conformance, toys
 
 CATALOG = discover()
 SHIPPED = [key for key in CATALOG.specs if CATALOG.owner(key).distribution == "shapewright"]
-EXPECTED: dict[str, dict[str, str]] = {}
+EXPECTED: dict[str, dict[str, str]] = {
+    "conditioner/clip-text": dict.fromkeys(("images", "alpha"), "it encodes a prompt, and the kit asks with an image")
+}
 """Component to check to reason."""
 OPTIONS: dict[str, dict[str, Any]] = {f"metric/{name}-p2p": {"samples": 20_000} for name in ("chamfer", "f-score")}
 """Options at which a component takes less time than at its defaults."""
+OPTIONS |= {
+    "encoder/triposg-vae": {
+        "latent_channels": 4,
+        "num_attention_heads": 2,
+        "width_encoder": 16,
+        "width_decoder": 16,
+        "num_layers_encoder": 1,
+        "num_layers_decoder": 1,
+        "tokens": 12,
+    },
+    "generator/triposg-dit": {
+        "num_attention_heads": 2,
+        "width": 16,
+        "cross_attention_dim": 16,
+        "in_channels": 4,
+        "num_layers": 3,
+        "tokens": 12,
+    },
+    "generator/triposg-scribble-dit": {
+        "num_attention_heads": 2,
+        "width": 16,
+        "cross_attention_dim": 16,
+        "cross_attention_2_dim": 16,
+        "in_channels": 4,
+        "num_layers": 3,
+        "tokens": 12,
+    },
+    "conditioner/dinov2": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 70},
+    "conditioner/clip-text": {
+        "vocab_size": 60,
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 3,
+        "max_position_embeddings": 16,
+        "bos_token_id": 57,
+        "eos_token_id": 59,
+    },
+    "transform/surface-samples": {"count": 500},
+    "extractor/hierarchical-marching-cubes": {"coarse_depth": 4, "fine_depth": 6},
+    "extractor/flash-dual": {"depth": 6, "min_resolution": 15},
+}
 INPUTS: dict[str, dict[str, Any]] = {}
 """Example values for ports that the kit cannot fill."""
+
+
+def _cut_out(side: int) -> torch.Tensor:
+    """An image whose middle is opaque."""
+    image = torch.rand(32, 32, 4, generator=torch.Generator().manual_seed(side))
+    image[..., 3] = 0
+    image[8 : 8 + side, 8 : 8 + side, 3] = 1
+    return image
+
+
+INPUTS |= {
+    "transform/prepare-image": {"image": [_cut_out(10), _cut_out(16)]},
+    "conditioner/clip-text": {"text": [torch.arange(16)[None], torch.arange(16).flip(0)[None]]},
+}
 
 for _key in SHIPPED:
     if _key == "dataset/folder":

@@ -12,8 +12,9 @@ from shapewright import ConfigError, StateError
 from shapewright.states import Condition, Mesh, SparseLatent, SparseTensor, SurfaceSamples, TokenLatent, Tokens
 from shapewright.streams import stream
 from shapewright_plugins.triposg.attention import HeadAttention, softmax_attention
-from shapewright_plugins.triposg.dit import TripoSGDiT
+from shapewright_plugins.triposg.dit import TripoSGDiT, TripoSGScribbleDiT
 from shapewright_plugins.triposg.dit_config import Config as DiTConfig
+from shapewright_plugins.triposg.dit_config import ScribbleConfig
 from shapewright_plugins.triposg.field import LatentField
 from shapewright_plugins.triposg.hierarchical import Config as MesherConfig
 from shapewright_plugins.triposg.hierarchical import HierarchicalMarchingCubes
@@ -157,12 +158,7 @@ def test_weights_that_are_no_floats_are_refused(vae: TripoSGVAE) -> None:
 OFFICIAL = [
     (TripoSGVAE, VAEConfig(), 356, 242_662_017),
     (TripoSGDiT, DiTConfig(), 554, 1_439_556_160),
-    (
-        TripoSGDiT,
-        DiTConfig(cross_attention_dim=768, use_cross_attention_2=True, cross_attention_2_dim=1024),
-        743,
-        1_681_911_616,
-    ),
+    (TripoSGScribbleDiT, ScribbleConfig(), 743, 1_681_911_616),
 ]
 
 

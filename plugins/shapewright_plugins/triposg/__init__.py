@@ -44,23 +44,27 @@ def _components() -> Iterable[ComponentSpec]:
             "encode": Verb({"source": "surface", "support": "support.tokens?"}, {"latent": "latent.tokens"}),
             "decode": Verb({"latent": "latent.tokens"}, {"state": "sdf.function"}),
         },
-        Capabilities(differentiable=True),
+        # Decoding is differentiable twice, encoding where its choice of points stays; the claim would be of both.
         summary="Surface samples to a set of tokens; tokens to a signed field, 16 blocks once a shape.",
         cite=_CITE,
         license="Apache-2.0; published weights: MIT",
     )
-    inputs = {
-        "condition": "condition",
-        "condition_2": "condition?",
-        "support": "support.tokens?",
-        "noise": "latent.tokens?",
-    }
+    inputs = {"condition": "condition", "support": "support.tokens?", "noise": "latent.tokens?"}
     yield ComponentSpec(
         "generator",
         "triposg-dit",
         f"{_HERE}.dit:TripoSGDiT",
         {"sample": Verb(inputs, {"latent": "latent.tokens"})},
         summary="Rectified-flow transformer with long skips, one or two conditions, optional mixture of experts.",
+        cite=_CITE,
+        license="Apache-2.0; published weights: MIT",
+    )
+    yield ComponentSpec(
+        "generator",
+        "triposg-scribble-dit",
+        f"{_HERE}.dit:TripoSGScribbleDiT",
+        {"sample": Verb({**inputs, "condition_2": "condition"}, {"latent": "latent.tokens"})},
+        summary="The same transformer under two conditions: a prompt, and a scribble.",
         cite=_CITE,
         license="Apache-2.0; published weights: MIT",
     )

@@ -62,3 +62,19 @@ class Config:
     def second_dim(self) -> int | None:
         """Channels of the second condition, if there is one."""
         return self.cross_attention_2_dim if self.use_cross_attention_2 else None
+
+
+@dataclass(frozen=True)
+class ScribbleConfig(Config):
+    """Sizes of the published scribble model by default: a prompt (CLIP-L) first, the image (DINOv2-L) second."""
+
+    cross_attention_dim: int = 768
+    use_cross_attention_2: bool = True
+    cross_attention_2_dim: int | None = 1024
+    tokens: int = 512
+    cross_attention_2_scale: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.use_cross_attention_2:
+            raise ConfigError("generator/triposg-scribble-dit has two conditions; use generator/triposg-dit for one")

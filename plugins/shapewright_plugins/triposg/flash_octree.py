@@ -130,4 +130,5 @@ def _evaluated(known: Evaluated, chosen: WordSet, calls: PointCalls) -> Evaluate
     old = _common(chosen, known.points)
     new = difference(chosen, known.points)
     values = select(known.points, known.values, old)
-    return Evaluated(known.strides, *join(old, values, new, calls(new, known.strides)))
+    found = calls(new, known.strides).astype(values.dtype, copy=False)
+    return Evaluated(known.strides, *join(old, values, new, found))

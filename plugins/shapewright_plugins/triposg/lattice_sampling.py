@@ -71,15 +71,17 @@ class PointCalls:
             StateError: the function answers in another shape.
         """
         coords = coords_of(points, strides)
-        found = np.empty(len(coords), np.float32)
+        answers: list[NDArray[np.floating]] = []
         for start in range(0, len(coords), self.batch):
             steps = coords[start : start + self.batch].astype(np.float64) / strides.resolution
             places = torch.from_numpy((self._low + steps * self._extent).astype(np.float32))
             with torch.no_grad():
-                answers = self.function(places)
-            if answers.shape != (len(places),):
-                raise StateError(f"a field function must answer ({len(places)},) values, not {tuple(answers.shape)}")
-            found[start : start + self.batch] = answers.float().numpy(force=True)
+                values = self.function(places)
+            if values.shape != (len(places),):
+                raise StateError(f"a field function must answer ({len(places)},) values, not {tuple(values.shape)}")
+            wide = values if values.dtype in (torch.float32, torch.float64) else values.float()
+            answers.append(wide.numpy(force=True))
+        found = np.concatenate(answers) if answers else np.empty(0, np.float32)
         self.count += len(coords)
         if self.closed:
             border = ((coords == 0) | (coords == strides.resolution)).any(axis=1)
