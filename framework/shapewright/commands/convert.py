@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from .options import registry_options
+from .options import registry_options, reported_warnings
 
 
 @click.command("convert")
@@ -60,16 +56,18 @@ def command(
             }
         plan = check(pipeline, entry, catalog)
 
-    from ..mesh_io import load_mesh, save_mesh
+    from ..mesh_io import check_mesh_suffix, load_mesh, save_mesh
     from ..normalise import normalise
     from ..run import build_parts, execute, refuse_what_cannot_fit
+    from ..run_files import refuse_outputs
     from .check import check_options
 
-    _refuse_output(output, overwrite)
+    check_mesh_suffix(output)
+    refuse_outputs([output], overwrite)
     check_options(plan, catalog)
     parts = build_parts(plan, catalog)
     refuse_what_cannot_fit(parts, pipeline)
-    with _reported_warnings():
+    with reported_warnings():
         original = load_mesh(mesh)
         try:
             reference, placement = normalise(original)
@@ -83,34 +81,3 @@ def command(
     save_mesh(placement.restore(result), output, overwrite=overwrite)
     seconds = sum(run.seconds.values())
     click.echo(f"{output}: {len(result.vertices):,} vertices, {len(result.faces):,} faces in {seconds:.2f} s")
-
-
-def _refuse_output(output: Path, overwrite: bool) -> None:
-    """What can be known about OUTPUT beforehand, so that nobody waits for a result that cannot be kept."""
-    from ..atomic import WriteError
-    from ..errors import MeshError
-    from ..mesh_io import check_mesh_suffix, refuse_existing
-
-    check_mesh_suffix(output)
-    try:
-        refuse_existing(output, overwrite)
-    except MeshError as error:
-        raise MeshError(f"{output}: {error}") from None
-    existing = next(folder for folder in output.absolute().parents if folder.exists())
-    if not existing.is_dir():
-        raise WriteError(f"cannot write {output}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise WriteError(f"cannot write {output}: no permission to write in {existing}; choose another folder")
-
-
-@contextmanager
-def _reported_warnings() -> Iterator[None]:
-    """Repairs and caveats of the block go to standard error as one line each, also when it fails; others stay quiet."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        finally:
-            texts = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning)]
-            for text in dict.fromkeys(texts):
-                click.echo(f"warning: {text}", err=True)

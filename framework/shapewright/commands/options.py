@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -59,3 +61,16 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
         cells = [text.ljust(width) for text, width in zip(row[:-1], widths, strict=False)]
         lines.append((indent + "  ".join([*cells, row[-1]])).rstrip())
     return "\n".join(lines)
+
+
+@contextmanager
+def reported_warnings() -> Iterator[None]:
+    """Repairs and caveats of the block go to standard error as one line each, also when it fails; others stay quiet."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            texts = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning)]
+            for text in dict.fromkeys(texts):
+                click.echo(f"warning: {text}", err=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .options import registry_options, weights_options
+from .options import registry_options, reported_warnings, weights_options
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -99,7 +96,7 @@ def command(
     from ..run_files import assign_sources, keep_values, output_paths, read_samples, refuse_outputs, write_result
 
     sources = assign_sources(plan, {"image": images, "mesh": meshes, "text": prompts}, values)
-    with _warnings_as_lines():
+    with reported_warnings():
         samples = read_samples(plan, sources)
     paths = output_paths(plan, output, samples)
     refuse_outputs([*paths, *([card] if card else [])], overwrite)
@@ -126,7 +123,7 @@ def command(
             unstored.update(keep_values(made, keep_stages / samples[index].name))
 
     resident = Residency(provided.parts, provided.fillers, policy=residency, device=target, observe=progress.moved)
-    with _warnings_as_lines():
+    with reported_warnings():
         finished = run_samples(
             plan,
             catalog,
@@ -222,18 +219,6 @@ def _report(context: click.Context, finished: Any, outcomes: list[dict[str, Any]
         click.echo(f"error: {outcome['name']}: {where}{' '.join(outcome['reason'].split())}", err=True)
     if failed:
         context.exit(EXIT_FAILED)
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        finally:
-            texts = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning)]
-            for text in dict.fromkeys(texts):
-                click.echo(f"warning: {text}", err=True)
 
 
 class _Progress:
