@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from shapewright.parity import load_case, run_case
+from shapewright.parity import run_case
 from shapewright_plugins import attention
-from shapewright_plugins.attention.ssa_parity import sort_block_case
 
 HANDLERS = {(h.system, h.component): h for h in attention.register_parity_handlers()}
 CASES = [
@@ -23,13 +20,3 @@ CASES = [
 def test_published_case_is_reproduced(shared: Path, name: str) -> None:
     result = run_case(shared / "fixtures" / "direct3d_s2" / f"{name}.safetensors", HANDLERS)
     assert result.status == "pass", result.reason
-
-
-def test_a_case_whose_rows_are_the_voxels_is_answered_in_block_order(shared: Path) -> None:
-    """As the notes of the case say, and as the published function orders on CUDA."""
-    case = load_case(shared / "fixtures" / "direct3d_s2" / "sort_block.safetensors")
-    coords = case.inputs["coords"]
-    key = torch.cat([coords // 8, coords % 8], dim=1).tolist()
-    wanted = coords[sorted(range(len(coords)), key=key.__getitem__)]
-    answer = sort_block_case(replace(case, outputs={"block8": wanted}))
-    assert torch.equal(answer.values["block8"], wanted)
