@@ -7,7 +7,7 @@ component passes on can be stacked into a batch and taken apart again without ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
@@ -569,6 +569,9 @@ class FlexibleDualGrid:
     resolution: int = 0
     batch_size: int = 1
     frame: Frame = field(default_factory=Frame)
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the surface is made of, ``(N, C)`` float a voxel by name: ``base_color`` (3), ``metallic``, ``roughness``,
+    ``alpha`` (1 each) in [0, 1]. Empty where the mesh had no material."""
 
     def __post_init__(self) -> None:
         count = self.coords.shape[0]
@@ -582,6 +585,11 @@ class FlexibleDualGrid:
             raise StateError(f"intersected must be bool ({count}, 3), not {found}")
         if self.split_weights is not None and tuple(self.split_weights.shape) != (count, 1):
             raise StateError(f"split_weights must be ({count}, 1), not {tuple(self.split_weights.shape)}")
+        for name, values in self.attributes.items():
+            if values.ndim != 2 or len(values) != count or not values.is_floating_point():
+                raise StateError(
+                    f"attribute {name!r} must be float ({count}, C), not {values.dtype} {tuple(values.shape)}"
+                )
         if self.resolution < 1:
             raise StateError(f"a dual grid needs its resolution (cells an axis), not {self.resolution}")
 
@@ -590,6 +598,22 @@ class FlexibleDualGrid:
         """Edge lengths of a voxel, in units of the frame."""
         x, y, z = (size / self.resolution for size in self.frame.extent)
         return x, y, z
+
+    @property
+    def voxel_attributes(self) -> VoxelAttributes:
+        """The attributes as one value of their own, columns in the order of ``attributes``.
+
+        Raises:
+            StateError: there is none.
+        """
+        if not self.attributes:
+            raise StateError("this dual grid has no attributes: the mesh it was made of had no material")
+        ends, layout = 0, {}
+        for name, values in self.attributes.items():
+            layout[name] = slice(ends, ends + values.shape[1])
+            ends += values.shape[1]
+        feats = torch.cat(list(self.attributes.values()), dim=1)
+        return VoxelAttributes(SparseTensor(self.coords, feats, self.resolution, self.batch_size), layout, self.frame)
 
     @classmethod
     def stack(cls, items: Sequence[FlexibleDualGrid]) -> FlexibleDualGrid:
@@ -600,6 +624,9 @@ class FlexibleDualGrid:
         weights = [item.split_weights for item in items if item.split_weights is not None]
         if weights and len(weights) != len(items):
             raise StateError("dual grids with and without split weights cannot be stacked")
+        widths = [{name: values.shape[1] for name, values in item.attributes.items()} for item in items]
+        if any(found != widths[0] for found in widths):
+            raise StateError("dual grids with different attributes cannot be stacked")
         coords, start = [], 0
         for item in items:
             coords.append(item.coords + item.coords.new_tensor([start, 0, 0, 0]))
@@ -611,12 +638,14 @@ class FlexibleDualGrid:
             intersected=torch.cat([item.intersected for item in items]),
             split_weights=torch.cat(weights) if weights else None,
             batch_size=start,
+            attributes={name: torch.cat([item.attributes[name] for item in items]) for name in widths[0]},
         )
 
     def unbind(self) -> list[FlexibleDualGrid]:
         """The samples of the batch, each with batch index 0."""
         counts = torch.bincount(self.coords[:, 0].long(), minlength=self.batch_size).tolist()
         weights = [None] * len(counts) if self.split_weights is None else list(torch.split(self.split_weights, counts))
+        attributes = {name: torch.split(values, counts) for name, values in self.attributes.items()}
         parts = zip(
             torch.split(self.coords, counts),
             torch.split(self.dual_vertices, counts),
@@ -632,6 +661,7 @@ class FlexibleDualGrid:
                 intersected=intersected,
                 split_weights=split_weights,
                 batch_size=1,
+                attributes={name: values[index] for name, values in attributes.items()},
             )
             for index, (coords, dual_vertices, intersected, split_weights) in enumerate(parts)
         ]

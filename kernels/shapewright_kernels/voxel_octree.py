@@ -1,8 +1,8 @@
 """Sets of voxels in a cube as octree bytes, and the predictors that make their attributes compress better.
 
-Voxels are Morton codes in ascending order (bit ``i`` of x, y, z is bit ``3 i + 2, 3 i + 1, 3 i``); a cube of ``2^depth``
-voxels an axis has codes below ``8^depth``. The octree has one byte an inner node, in preorder; bit ``i`` says that
-child ``i`` is there, and the bits of the last level are voxels. Predictors work on bytes and wrap around.
+Voxels are Morton codes in ascending order (bit ``i`` of x, y, z is bit ``3 i + 2, 3 i + 1, 3 i``); a cube of
+``2^depth`` voxels an axis has codes below ``8^depth``. The octree has one byte an inner node, in preorder; bit ``i``
+says that child ``i`` is there, and the bits of the last level are voxels. Predictors work on bytes and wrap around.
 
 Source: TRELLIS.2 (arXiv 2512.14692), .vxz files, spec section 3.2.
 """

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from shapewright.plugin import Capabilities, ComponentSpec, ParityHandler, Verb, hookimpl
 
 _CITE = "TRELLIS.2: Native and Compact Structured Latents for 3D Generation (arXiv 2512.14692)"
+_FILES = "shapewright_plugins.o_voxel.parity_files"
 
 
 @hookimpl
@@ -21,6 +22,7 @@ def register_components() -> Iterable[ComponentSpec]:
                 non_manifold=True,
                 oriented=False,
                 sharp_edges=True,
+                pbr=True,
                 devices=frozenset({"cpu"}),
             ),
             summary="Flexible dual grid: crossed grid edges and a dual vertex a voxel; open, nested, crossing, sharp.",
@@ -37,6 +39,7 @@ def register_components() -> Iterable[ComponentSpec]:
                 non_manifold=True,
                 oriented=False,
                 sharp_edges=True,
+                pbr=True,
                 differentiable=True,
             ),
             summary="One quad a crossed grid edge, cut by split weights; differentiable; without orientation.",
@@ -50,4 +53,8 @@ def register_parity_handlers() -> Iterable[ParityHandler]:
     return [
         ParityHandler("trellis2", "mesh_to_flexible_dual_grid", "shapewright_plugins.o_voxel.parity:to_grid_case"),
         ParityHandler("trellis2", "flexible_dual_grid_to_mesh", "shapewright_plugins.o_voxel.parity:to_mesh_case"),
+        ParityHandler("trellis2", "textured_mesh_to_volumetric_attr", f"{_FILES}:attributes_case"),
+        ParityHandler("trellis2", "svo", f"{_FILES}:octree_case"),
+        ParityHandler("trellis2", "vxz", f"{_FILES}:vxz_case"),
+        ParityHandler("trellis2", "ply", f"{_FILES}:ply_case"),
     ]

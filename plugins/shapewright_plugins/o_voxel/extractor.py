@@ -43,7 +43,8 @@ class Config:
 class FlexibleDualGridMesh(Extractor[Config, FlexibleDualGrid]):
     """Mesh of a dual grid; gradients reach ``dual_vertices`` and, in mode ``train``, ``split_weights``.
 
-    All quads of one axis wind alike whatever the surface does, so the mesh has no orientation and says so.
+    All quads of one axis wind alike whatever the surface does, so the mesh has no orientation and says so. Every vertex
+    has the attributes of its voxel.
     """
 
     Config: ClassVar[type[Config]] = Config
@@ -56,14 +57,17 @@ class FlexibleDualGridMesh(Extractor[Config, FlexibleDualGrid]):
             quads = quads_of(state)
         except ValueError as error:
             raise StateError(str(error)) from error
-        vertices, weights = positions(state), state.split_weights
+        vertices, weights, attributes = positions(state), state.split_weights, dict(state.attributes)
         if self.config.drop_unreferenced:
             rows, quads = referenced(quads, len(vertices))
             if len(rows) < len(vertices):
                 vertices = vertices.index_select(0, rows)
                 weights = None if weights is None else weights.index_select(0, rows)
+                attributes = {name: values.index_select(0, rows) for name, values in attributes.items()}
         vertices, faces = triangulate(vertices, quads, weights, mode=self.config.mode, diagonal=self.config.diagonal)
-        return Mesh(vertices, faces, state.frame, oriented=False)
+        if attributes and self.config.mode == "train":  # a middle takes the mean of its quad
+            attributes = {name: torch.cat([v, v[quads].mean(dim=1)]) for name, v in attributes.items()}
+        return Mesh(vertices, faces, state.frame, oriented=False, attributes=attributes)
 
 
 def quads_of(state: FlexibleDualGrid) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shapewright.parity import Answer, Difference, GoldenCase, exact, quantiles, share_within
 from shapewright_kernels.flexible_dual_grid import mesh_to_flexible_dual_grid, place_grid
 from shapewright_kernels.flexible_dual_grid_quads import flexible_dual_grid_quads
+from shapewright_kernels.voxel_octree import morton_codes
 from torch import Tensor
 
 from .extractor import triangulate
@@ -76,20 +74,3 @@ def to_mesh_case(case: GoldenCase) -> Answer:
     if "faces_minangle" in case.outputs:
         values["faces_minangle"] = triangulate(vertices, quads, None, diagonal="min-angle")[1]
     return Answer({name: value for name, value in values.items() if name in case.outputs})
-
-
-def morton_codes(coords: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Codes of non-negative ``(N, 3)`` coordinates below 2^21: bit ``i`` of x, y, z becomes bit ``3 i + 2, 1, 0``."""
-    codes = np.zeros(len(coords), np.int64)
-    for axis in range(3):
-        spread = coords[:, axis].astype(np.int64)
-        for shift, mask in (
-            (32, 0x1F00000000FFFF),
-            (16, 0x1F0000FF0000FF),
-            (8, 0x100F00F00F00F00F),
-            (4, 0x10C30C30C30C30C3),
-            (2, 0x1249249249249249),
-        ):
-            spread = (spread | spread << shift) & mask
-        codes |= spread << (2 - axis)
-    return codes

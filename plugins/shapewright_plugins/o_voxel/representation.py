@@ -13,6 +13,7 @@ from shapewright.interfaces import Representation
 from shapewright.states import Frame, Mesh
 from shapewright_kernels.flexible_dual_grid import MAXIMUM_GRID, mesh_to_flexible_dual_grid
 
+from .appearance import has_appearance, sample_attributes
 from .state import FlexibleDualGrid
 
 VOXELS_PER_CELL = 6
@@ -46,6 +47,8 @@ class Config:
     """Cells by which the grid is moved against the mesh, along an oblique direction. The published rule (0) is
     ambiguous for surfaces that run exactly through lattice points, as symmetric shapes do, and leaves slits there; a
     hundredth of a cell avoids that and moves nothing else."""
+    materials: bool = True
+    """Sample base colour, metallic, roughness and alpha where the mesh has materials or colours."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.nudge <= 0.5:
@@ -69,7 +72,7 @@ class OVoxel(Representation[Config, FlexibleDualGrid]):
     Config: ClassVar[type[Config]] = Config
 
     def from_mesh(self, mesh: Mesh, *, rng: torch.Generator | None = None) -> FlexibleDualGrid:
-        """The dual grid of ``mesh``; ``rng`` is unused.
+        """The dual grid of ``mesh``, with attributes if it has an appearance or colours; ``rng`` is unused.
 
         Raises:
             MeshError: the mesh has no faces, a non-finite one, or leaves its frame.
@@ -100,7 +103,11 @@ class OVoxel(Representation[Config, FlexibleDualGrid]):
             torch.from_numpy(grid.intersected),
             resolution=config.resolution,
             frame=frame,
+            attributes=sample_attributes(mesh, config.resolution, frame) if self._samples(mesh) else {},
         )
+
+    def _samples(self, mesh: Mesh) -> bool:
+        return self.config.materials and has_appearance(mesh)
 
     def _grid_frame(self, frame: Frame) -> Frame:
         """Where the grid lies: ``frame`` over ``scale``, and by the nudge larger and moved."""
