@@ -6,9 +6,10 @@ READY := $(VENV)/.ready
 OUT ?= bench-results
 WORKERS ?= 2
 PEERS := $(VENV)/.peers
+SITE := $(VENV)/.site
 ROWS ?= $(if $(findstring --quick,$(ARGS)),kernels-quick.json,docs/performance.json)
 
-.PHONY: bench bench-kernels test test-slow lint viewer info clean
+.PHONY: bench bench-kernels test test-slow lint docs viewer info clean
 
 # An unpinned torch may bring gigabytes of CUDA; constraints.txt pins the build that is tested.
 $(READY): pyproject.toml constraints.txt
@@ -41,6 +42,15 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as pages in build/docs; a warning is an error.
+docs: $(SITE)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo build/docs/index.html
+
+$(SITE): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $(SITE)
 
 # The script of the report page, bundled from its sources; needs Node.js 18 or later. The build is committed.
 viewer:
