@@ -129,21 +129,29 @@ def clean_triangles(vertices: Array, faces: Array, *, tolerance: float) -> tuple
     Returns:
         Indices ``(K,)`` of the vertices that stay, in their order; faces ``(G, 3)`` into those, in their order; counts.
     """
+    stay, kept, _, counts = clean_triangles_rows(vertices, faces, tolerance=tolerance)
+    return stay, kept, counts
+
+
+def clean_triangles_rows(
+    vertices: Array, faces: Array, *, tolerance: float
+) -> tuple[Array, Array, Array, Counter[str]]:
+    """:func:`clean_triangles` that also says which rows ``(G,)`` of ``faces`` stayed (third)."""
     counts: Counter[str] = Counter()
     used, faces = _renumbered(faces, len(vertices))
     try:
         points = unit_points(vertices[used])
     except ValueError:
-        return used[:0], faces[:0], Counter({"zero-area faces": len(faces)})
+        return used[:0], faces[:0], used[:0], Counter({"zero-area faces": len(faces)})
     leader, counts["near-duplicate vertices"] = weld(points, tolerance)
     local = leader[faces]
-    kept = local[~_without_area(points, local)]
+    rows = np.flatnonzero(~_without_area(points, local))
+    kept = local[rows]
     counts["zero-area faces"] = len(local) - len(kept)
     distinct = _distinct_rows(np.sort(kept, axis=1))[0] if len(kept) else kept[:, 0]
     counts["duplicate faces"] = len(kept) - len(distinct)
-    kept = kept[distinct]
-    stay, kept = _renumbered(kept, len(points))
-    return used[stay], kept, counts
+    stay, kept = _renumbered(kept[distinct], len(points))
+    return used[stay], kept, rows[distinct], counts
 
 
 def _renumbered(faces: Array, vertex_count: int) -> tuple[Array, Array]:

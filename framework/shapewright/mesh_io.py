@@ -104,6 +104,16 @@ def _cleaned(polygons: Polygons) -> tuple[Mesh, dict[str, int]]:
 
 def _usable(polygons: Polygons) -> tuple[Polygons, Counter[str]]:
     """Only polygons with three corners or more, all of them there and finite."""
+    keep, counts = usable_polygons(polygons)
+    if keep.all():
+        return polygons, counts
+    corners = polygons.corners[np.repeat(keep, polygons.sizes)]
+    return replace(polygons, sizes=polygons.sizes[keep], corners=corners), counts
+
+
+def usable_polygons(polygons: Polygons) -> tuple[Array, Counter[str]]:
+    """Which polygons have three corners or more, all of them there and finite; counts of what is wrong with the
+    rest."""
     if not len(polygons.sizes):
         raise _no_faces(polygons)
     counts: Counter[str] = Counter()
@@ -126,9 +136,7 @@ def _usable(polygons: Polygons) -> tuple[Polygons, Counter[str]]:
     if not keep.any():
         reasons = ", ".join(f"{count} {what}" for what, count in counts.items() if count and what.startswith("faces"))
         raise MeshError(f"no usable face is left: dropped {reasons}")
-    if keep.all():
-        return polygons, counts
-    return replace(polygons, sizes=sizes[keep], corners=polygons.corners[keep[owner]]), counts
+    return keep, counts
 
 
 def _no_faces(polygons: Polygons) -> MeshError:
