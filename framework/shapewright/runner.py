@@ -296,7 +296,7 @@ class _Measured:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._host = PeakMemory()
+        self._host = PeakMemory(collect=False)
 
     def __enter__(self) -> _Measured:
         if self._device.type == "cuda":

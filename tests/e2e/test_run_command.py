@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from distributions import environment
 from in_process import Done, assert_refused, run
 from safetensors.torch import load_file, save_file
 from shapewright.mesh_io import load_mesh
@@ -518,3 +520,15 @@ def test_files_that_are_no_checkpoints_are_refused_in_one_line(tmp_path: Path) -
     assert_refused(
         run("convert-weights", tmp_path / "numbers.ckpt", tmp_path / "o.safetensors"), "holds no tensors by name"
     )
+
+
+@pytest.mark.parametrize("arguments", [("run", "--help"), ("weights", "roundtrip-sdf"), ("convert-weights", "--help")])
+def test_asking_stays_light(arguments: tuple[str, ...]) -> None:
+    """Listing weights and help import no torch, so they answer at once."""
+    code = (
+        "import sys; from shapewright.cli import main\n"
+        f"try: main({list(arguments)!r})\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stderr.split() == ["0", "False"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,10 +140,14 @@ class VAE(Encoder[VAEConfig]):
         super().__init__(config)
         self.radius = nn.Linear(config.channels + 3, 1)
         self.into = nn.Linear(3, config.channels)
+        self.files: list[str] = []
 
     @property
     def latent_spec(self) -> LatentSpec:
         return LatentSpec(self.config.channels, statistics="toy")
+
+    def use_files(self, folder: Path) -> None:
+        self.files = sorted(path.name for path in folder.iterdir())
 
     def encode(self, source: Mesh, *, support: Any = None, rng: Any = None) -> TokenLatent:  # type: ignore[override]
         return TokenLatent(self.into(source.vertices.to(self.into.weight.dtype))[None])
