@@ -65,7 +65,7 @@ def test_blocks_say_what_they_are(block: Block) -> None:
     assert block.language in LANGUAGES, f"{block.where}: name the language, `text` for what is not code"
     if block.language not in ("python", "shell"):
         assert not block.marked, f"{block.where}: only code is marked no-test"
-    if block.language == "text" and not block.transcript:
+    if block.language == "text" and not block.transcript and "[--" not in block.text:  # a synopsis is no command
         assert not COMMANDS.search(block.text), f"{block.where}: commands belong into a `shell` block"
 
 
