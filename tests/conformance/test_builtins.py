@@ -18,6 +18,8 @@ SHIPPED = [key for key in CATALOG.specs if CATALOG.owner(key).distribution == "s
 EXPECTED: dict[str, dict[str, str]] = {
     "conditioner/clip-text": dict.fromkeys(("images", "alpha"), "it encodes a prompt, and the kit asks with an image")
 }
+_UNTRAINED = "as published, an untrained flow transformer answers zero whatever the condition"
+EXPECTED |= {f"generator/trellis2-{name}": {"condition": _UNTRAINED} for name in ("structure-flow", "slat-flow")}
 """Component to check to reason."""
 OPTIONS: dict[str, dict[str, Any]] = {f"metric/{name}-p2p": {"samples": 20_000} for name in ("chamfer", "f-score")}
 """Options at which a component takes less time than at its defaults."""
@@ -63,6 +65,41 @@ OPTIONS |= {
     "extractor/hierarchical-marching-cubes": {"coarse_depth": 4, "fine_depth": 6},
     "extractor/flash-dual": {"depth": 6, "min_resolution": 15},
 }
+_SMALL_FLOW: dict[str, Any] = {
+    "model_channels": 24,
+    "cond_channels": 16,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "in_channels": 4,
+    "out_channels": 4,
+    "resolution": 4,
+}
+_SMALL_VAE: dict[str, Any] = {
+    "latent_channels": 4,
+    "encoder_channels": [8, 8],
+    "encoder_blocks": [0, 1],
+    "decoder_channels": [8, 8],
+    "decoder_blocks": [1, 0],
+}
+OPTIONS |= {
+    "encoder/trellis2-shape-vae": _SMALL_VAE,
+    "encoder/trellis2-texture-vae": _SMALL_VAE,
+    "encoder/trellis2-structure-vae": {
+        "latent_channels": 4,
+        "channels": [4, 8],
+        "num_res_blocks": 1,
+        "num_res_blocks_middle": 1,
+    },
+    "generator/trellis2-structure-flow": _SMALL_FLOW,
+    "generator/trellis2-slat-flow": _SMALL_FLOW | {"mean": [0.0] * 4, "std": [1.0] * 4},
+    "conditioner/dinov3": {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 3,
+        "intermediate_size": 32,
+        "image_size": 32,
+    },
+}
 INPUTS: dict[str, dict[str, Any]] = {}
 """Example values for ports that the kit cannot fill."""
 
@@ -77,6 +114,7 @@ def _cut_out(side: int) -> torch.Tensor:
 
 INPUTS |= {
     "transform/prepare-image": {"image": [_cut_out(10), _cut_out(16)]},
+    "transform/trellis2-prepare-image": {"image": [_cut_out(10), _cut_out(16)]},
     "conditioner/clip-text": {"text": [torch.arange(16)[None], torch.arange(16).flip(0)[None]]},
 }
 

@@ -76,7 +76,7 @@ def _components() -> Iterable[ComponentSpec]:
         {"sample": Verb({"condition": "condition", "noise": "latent.grid?"}, {"latent": "latent.grid"})},
         "Flow transformer over a dense grid of 16: which cells a shape takes up.",
     )
-    inputs = {"condition": "condition", "support": "support.voxels?", "concat": f"{latent}?", "noise": f"{latent}?"}
+    inputs = {"condition": "condition", "support": "support.voxels", "concat": f"{latent}?", "noise": f"{latent}?"}
     yield _spec(
         "generator",
         "trellis2-slat-flow",

@@ -132,6 +132,11 @@ class _Flow(Generator[ConfigT], Generic[ConfigT]):
         """Where the network is."""
         return self.network.out_layer.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of what is sampled: at least float32."""
+        return torch.promote_types(self.network.out_layer.weight.dtype, torch.float32)
+
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Fill from the published file; tensors become the parameters."""
         self.network.load_state_dict(dict(state), assign=True)
@@ -214,7 +219,7 @@ class StructureFlowGenerator(_Flow[StructureFlowConfig]):
         if support is not None and not (isinstance(support, Grid) and support.resolution == config.resolution):
             raise StateError(f"generator/trellis2-structure-flow works on the grid of {config.resolution} cells only")
         shape = (len(condition.tokens), config.in_channels, *(config.resolution,) * 3)
-        start = self._noise(shape, noise, rng).to(self.device)
+        start = self._noise(shape, noise, rng).to(self.device, self.dtype)
         with torch.no_grad():
             branches = self._branches(condition, guidance)
             layout = self.network.layout(shape[0], self.device)
@@ -291,9 +296,9 @@ class SlatFlowGenerator(_Flow[SlatFlowConfig]):
         if beside is not None and config.concat_channels:
             statistics = config.concat_statistics()
             assert statistics is not None
-            rows = aligned(beside, place).to(self.device, torch.float32)
+            rows = aligned(beside, place).to(self.device, self.dtype)
             beside = place.replace(statistics.normalised(rows))
-        start = self._noise(place, noise, rng)
+        start = self._noise(place, noise, rng).to(self.device, self.dtype)
         layout = layout_of(place)
         with torch.no_grad():
             branches = self._branches(condition, guidance)
@@ -344,7 +349,7 @@ class SlatFlowGenerator(_Flow[SlatFlowConfig]):
             if not isinstance(noise, SparseLatent) or tuple(noise.values.feats.shape) != rows:
                 raise StateError(f"noise must be a sparse latent of {rows[0]} voxels and {rows[1]} channels")
             values = replace(noise.values, coords=noise.values.coords.to(self.device))
-            return aligned(values, place).to(self.device, torch.float32)
+            return aligned(values, place)
         if rng is None:
             raise StateError("generator/trellis2-slat-flow needs rng or noise; it draws from no global generator")
         return noise_rows(place, channels, rng)

@@ -243,7 +243,7 @@ class SparseUnetDecoder(_Levels):
             coarse = h
             h, structure, found = self._up(self._move(place), h, structure, level, present)
             if found is not None:
-                logits.append(coarse.replace(found.feats.to(torch.float32)))
+                logits.append(coarse.replace(found.feats.to(torch.promote_types(found.feats.dtype, torch.float32))))
         return h, structure, tuple(logits)
 
     def _up(

@@ -90,21 +90,24 @@ class StructureVAE(Encoder[StructureVAEConfig]):
         self._wants("encoder", "encode")
         if support is not None:
             raise StateError("encoder/trellis2-structure-vae works on its whole grid; leave support out")
-        posterior = self.encoder(_dense(source).to(next(self.parameters()).device))
+        posterior = self.encoder(_dense(source).to(next(self.parameters())))
         if self.config.posterior == "mode":
             return GridLatent(posterior.mode, source.frame)
         if rng is None:
             raise StateError("posterior is 'sample', which needs rng")
-        return GridLatent(posterior.sample(noise=dense_noise(posterior.mean.shape, rng)), source.frame)
+        return GridLatent(
+            posterior.sample(noise=dense_noise(posterior.mean.shape, rng).to(posterior.mean)), source.frame
+        )
 
     def decode(self, latent: Latent, *, guides: Sequence[Any] = ()) -> Decoded:
-        """Logits of occupancy ``(B, R, R, R)``; positive cells are occupied."""
+        """Logits of occupancy ``(R, R, R)``, or ``(B, R, R, R)`` of a batch; positive cells are occupied."""
         self._wants("decoder", "decode")
         if guides or not isinstance(latent, GridLatent):
             what = "no guides" if guides else f"grid latents, not {type(latent).__name__}"
             raise StateError(f"encoder/trellis2-structure-vae takes {what}")
         values = latent.values.to(next(self.parameters()).device)
-        return Decoded(OccupancyGrid(self.decoder(values)[:, 0], latent.frame))
+        logits = self.decoder(values)[:, 0]
+        return Decoded(OccupancyGrid(logits[0] if len(logits) == 1 else logits, latent.frame))
 
     def _wants(self, part: str, verb: str) -> None:
         if self.config.parts not in ("both", part):
