@@ -9,7 +9,7 @@ from typing import Any
 
 import pluggy
 
-from .spec import ComponentSpec, ParityHandler
+from .spec import ComponentSpec, FileFormat, ParityHandler
 
 hookspec = pluggy.HookspecMarker("shapewright")
 hookimpl = pluggy.HookimplMarker("shapewright")
@@ -33,6 +33,11 @@ def register_registries() -> Iterable[Path]:  # type: ignore[empty-body]
 @hookspec
 def register_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Return extra sub-commands, ``{"name": "package.module:click_command"}``; resolved for unknown names only."""
+
+
+@hookspec
+def register_formats() -> Iterable[FileFormat]:  # type: ignore[empty-body]
+    """Return the file formats of states that this plugin reads and writes; must not import torch."""
 
 
 @hookspec

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .errors import MeshError
 from .states import Mesh
+from .textured_glb import write_textured_glb
 
 Array = NDArray[Any]
 Writer = Callable[[Mesh, BinaryIO], None]
@@ -21,7 +23,9 @@ LARGEST_ROUNDING = 1e-3
 
 
 def _arrays(mesh: Mesh) -> tuple[Array, Array, Array | None]:
-    color = mesh.attributes.get("color")
+    color = mesh.attributes.get("color", mesh.attributes.get("base_color"))
+    if color is not None and "color" not in mesh.attributes and "alpha" in mesh.attributes:
+        color = torch.cat([color, mesh.attributes["alpha"].to(color)], dim=1)
     colors = None if color is None else np.clip(color.numpy(force=True).astype(np.float64), 0.0, 1.0)
     return mesh.vertices.numpy(force=True), mesh.faces.numpy(force=True), colors
 
@@ -46,11 +50,17 @@ def _bytes(colors: Array) -> Array:
 
 
 def write_glb(mesh: Mesh, file: BinaryIO) -> None:
-    """glTF 2.0 binary with one mesh; float32 positions, double-sided where the winding carries no meaning."""
+    """glTF 2.0 binary with one mesh; float32 positions, double-sided where the winding carries no meaning.
+
+    Materials of the mesh go with their textures, see :mod:`.textured_glb`; colours of vertices where there are none.
+    """
     vertices, faces, colors = _arrays(mesh)
     positions = _single(vertices, "GLB")
     if len(vertices) >= 2**32 - 1:
         raise MeshError("GLB indices end at 2^32 - 2; use .ply")
+    if mesh.appearance is not None:
+        write_textured_glb(mesh, file, positions, write_glb_chunks)
+        return
     blobs = [positions.tobytes(), faces.astype("<u4").tobytes()]
     accessors: list[dict[str, Any]] = [
         {

@@ -108,3 +108,20 @@ def api_compatible(required: str, provided: tuple[int, int] = API_VERSION) -> bo
     """Same major, and a minor that the host already has."""
     major, minor = (int(part) for part in required.split("."))
     return major == provided[0] and minor <= provided[1]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """A file extension that a state is kept under; functions are ``"package.module:function"``, imported late.
+
+    ``read(path)`` returns the state and its :class:`~shapewright.normalise.Placement`;
+    ``write(state, placement, path)`` writes it; ``describe(path)`` returns what ``shapewright info FILE`` prints, by
+    name, without reading the voxels.
+    """
+
+    suffix: str
+    """Lower case, with its dot; may have two, as in ``.voxels.ply``."""
+    tag: str
+    read: str
+    write: str
+    describe: str

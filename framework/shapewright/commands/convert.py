@@ -11,13 +11,13 @@ from .options import registry_options, reported_warnings
 
 @click.command("convert")
 @click.argument("mesh", type=click.Path(readable=False, path_type=Path))
-@click.option("--pipeline", required=True, help="A pipeline from mesh to mesh, e.g. roundtrip-o-voxel.")
+@click.argument("target", required=False, type=click.Path(readable=False, path_type=Path))
+@click.option("--pipeline", help="A pipeline from mesh to mesh, e.g. roundtrip-o-voxel.")
 @click.option(
     "-o",
     "--output",
-    required=True,
     type=click.Path(readable=False, path_type=Path),
-    help="A .glb, .obj, .ply, .stl or .off file.",
+    help="A .glb, .obj, .ply, .stl or .off file; the same as TARGET.",
 )
 @click.option("--resolution", type=int, help="Cells an axis of the pipeline's representation.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -25,22 +25,37 @@ from .options import registry_options, reported_warnings
 @registry_options
 def command(
     mesh: Path,
-    pipeline: str,
-    output: Path,
+    target: Path | None,
+    pipeline: str | None,
+    output: Path | None,
     resolution: int | None,
     seed: int,
     overwrite: bool,
     registries: tuple[str, ...],
     overrides: tuple[str, ...],
 ) -> None:
-    """Take MESH through a pipeline and write the result, in the position and size of the original."""
+    """Take MESH through a pipeline and write the result, in the position and size of the original.
+
+    Without --pipeline, one of MESH and TARGET is a file of a representation's own format (`.vxz`): a mesh is stored
+    as such a file with its materials, such a file is made a mesh again, or rewritten in another format.
+    """
     from ..errors import ConfigError, MeshError, PlanError
     from ..host import discover
     from ..plan import check
     from ..registry import load_registry
     from ..spec import satisfies
 
+    if (target is None) == (output is None):
+        raise click.UsageError("name the file to write once, as TARGET or with --output")
+    output = output if target is None else target
+    assert output is not None
     catalog = discover()
+    if pipeline is None:
+        from .convert_states import convert_states
+
+        with reported_warnings():
+            convert_states(catalog, mesh, output, resolution, seed, overwrite)
+        return
     entry = load_registry(registries, catalog).pipeline(pipeline, overrides)
     plan = check(pipeline, entry, catalog)
     if list(plan.inputs.values()) != ["mesh"] or not satisfies(plan.tags[plan.output], "mesh"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -58,9 +59,15 @@ def _devices() -> list[str]:
 
 
 @click.command("info")
+@click.argument("file", required=False, type=click.Path(readable=False, path_type=Path))
 @json_flag
-def command(as_json: bool) -> None:
-    """Versions, devices, backends that work, and plugins; paste it into a report."""
+def command(file: Path | None, as_json: bool) -> None:
+    """Versions, devices, backends that work, and plugins; paste it into a report. With FILE: what is in it."""
+    if file is not None:
+        from .convert_states import describe
+
+        _print(describe(file), as_json)
+        return
     import psutil
 
     from ..bench.provenance import LIBRARIES, machine
@@ -80,6 +87,10 @@ def command(as_json: bool) -> None:
             for plugin in catalog.plugins
         },
     }
+    _print(facts, as_json)
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
@@ -89,6 +100,6 @@ def command(as_json: bool) -> None:
             for name, value in body.items():
                 click.echo(f"  {name}: {value}")
         elif isinstance(body, list):
-            click.echo(f"{title}: {'; '.join(body)}")
+            click.echo(f"{title}: {'; '.join(map(str, body))}")
         else:
             click.echo(f"{title}: {body}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from shapewright.plugin import Capabilities, ComponentSpec, ParityHandler, Verb, hookimpl
+from shapewright.plugin import Capabilities, ComponentSpec, FileFormat, ParityHandler, Verb, hookimpl
 
 _CITE = "TRELLIS.2: Native and Compact Structured Latents for 3D Generation (arXiv 2512.14692)"
 _FILES = "shapewright_plugins.o_voxel.parity_files"
@@ -57,4 +57,13 @@ def register_parity_handlers() -> Iterable[ParityHandler]:
         ParityHandler("trellis2", "svo", f"{_FILES}:octree_case"),
         ParityHandler("trellis2", "vxz", f"{_FILES}:vxz_case"),
         ParityHandler("trellis2", "ply", f"{_FILES}:ply_case"),
+    ]
+
+
+@hookimpl
+def register_formats() -> Iterable[FileFormat]:
+    home = "shapewright_plugins.o_voxel.state_files"
+    return [
+        FileFormat(suffix, "dualgrid.flexible", f"{home}:read_state", f"{home}:write_state", f"{home}:describe")
+        for suffix in (".vxz", ".npz", ".voxels.ply")
     ]
