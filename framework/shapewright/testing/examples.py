@@ -37,6 +37,8 @@ SMALL = 8
 CHANNELS = ("channels", "hidden_channels", "model_channels", "width", "dim")
 CONTEXT_CHANNELS = ("context_channels", "condition_channels", "cond_channels", "context_dim", "cond_dim")
 LATENT_CHANNELS = ("latent_channels", "in_channels", *CHANNELS)
+STEPS = 2
+"""Of generators, where checks are not about the number of steps: published defaults take half a minute on the CPU."""
 _QUIET = {"noise", "concat", "guides", "size"}
 """Optional ports whose values belong to another component's training; they are left out."""
 
@@ -80,10 +82,15 @@ def _verb_calls(subject: Subject, name: str, verb: Verb) -> Iterator[Call]:
     needed = {port: tag for port, tag in verb.inputs.items() if not tag.endswith("?")}
     columns = {port: examples(subject, port, tag) for port, tag in needed.items()}
     count = max(map(len, columns.values()), default=1)
+    options = {"steps": STEPS} if subject.spec.kind == "generator" and name == "sample" else {}
     for row in range(count):
         chosen = {port: column[row % len(column)] for port, column in columns.items()}
-        yield Call(", ".join(label for label, _ in chosen.values()), name, {port: v for port, (_, v) in chosen.items()})
-    first = {port: column[0][1] for port, column in columns.items()}
+        yield Call(
+            ", ".join(label for label, _ in chosen.values()),
+            name,
+            {port: v for port, (_, v) in chosen.items()} | options,
+        )
+    first = {port: column[0][1] for port, column in columns.items()} | options
     for port, tag in verb.inputs.items():
         if (tag.endswith("?") and port not in _QUIET) or (port in subject.inputs and port not in needed):
             try:

@@ -12,13 +12,11 @@ from ..spec import satisfies
 from ..streams import stream
 from .check import Check, NotHere, require
 from .common import result_ports
-from .examples import calls, examples
+from .examples import STEPS, calls, examples
 from .subject import Call, Subject, tag_of
 from .values import difference, map_tensors
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
-STEPS = 2
-"""Of generators, where checks are not about the number of steps."""
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

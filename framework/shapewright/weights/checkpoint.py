@@ -88,14 +88,15 @@ def _opened(file: Path, device: str = "cpu"):  # type: ignore[no-untyped-def]
         raise WeightsError(f"{file} cannot be read: {error.strerror or error}") from None
     if head.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{file} is a pointer of a version-control system, not the weights; fetch the real file")
-    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        raise WeightsError(
-            f"{file} is a pickle with the name of a safetensors file; "
-            f"`shapewright convert-weights {file} OUT.safetensors` makes a safetensors file of it"
-        )
     try:
         return safe_open(str(file), framework="pt", device=device)
     except SafetensorError as error:
+        # Not before: a good file begins with the length of its header, which may be the same two bytes.
+        if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise WeightsError(
+                f"{file} is a pickle with the name of a safetensors file; "
+                f"`shapewright convert-weights {file} OUT.safetensors` makes a safetensors file of it"
+            ) from None
         size = file.stat().st_size
         raise WeightsError(
             f"{file} ({size:,} bytes) is damaged, cut short or no safetensors file ({error}); fetch it again"

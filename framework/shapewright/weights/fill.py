@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..atomic import atomic_file, write_json
 from ..errors import OutputExistsError, WeightsError
 from ..streams import stream
-from .checkpoint import FLOATS, HALF_BYTES, Checkpoint
+from .checkpoint import FLOATS, HALF_BYTES, Checkpoint, Stored
 from .empty import on_meta
 
 LISTED = 40
@@ -83,6 +83,16 @@ def differences(
     return lines + [
         f"unexpected {key} {found[key].shape}" for key in found if key not in wanted and not _matches(key, ignore)
     ]
+
+
+def state_differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """:func:`differences` from tensors that are at hand, for a component that is given them without a file."""
+    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", **_SPELLED}
+    stored = {
+        key: Stored(tuple(value.shape), names.get(value.dtype, str(value.dtype)), Path(), key)
+        for key, value in state.items()
+    }
+    return differences(wanted, Checkpoint((), stored))
 
 
 def check_fit(

@@ -77,6 +77,14 @@ def _components() -> Iterable[ComponentSpec]:
         license="Apache-2.0",
     )
     yield ComponentSpec(
+        "sampler",
+        "rectified-flow-heun",
+        f"{_HERE}.sampler:RectifiedFlowHeun",
+        summary="The same schedules with Heun's steps: second order for twice the evaluations.",
+        cite="Karras et al. 2022, Elucidating the design space of diffusion-based generative models",
+        license="Apache-2.0",
+    )
+    yield ComponentSpec(
         "conditioner",
         "dinov2",
         f"{_HERE}.conditioners:DINOv2",
@@ -112,6 +120,15 @@ def _components() -> Iterable[ComponentSpec]:
         Capabilities(devices=_CPU),
         summary="Uniform points with normals on a mesh, in the cube that an encoder was trained in.",
         cite="Osada et al. 2002, Shape distributions",
+        license="Apache-2.0",
+    )
+    yield ComponentSpec(
+        "transform",
+        "return-to-mesh",
+        f"{_HERE}.surface_samples:ReturnToMesh",
+        {"apply": Verb({"mesh": "mesh", "reference": "mesh"}, {"mesh": "mesh"})},
+        Capabilities(open_surfaces=True, interiors=True, non_manifold=True, devices=_CPU),
+        summary="A mesh decoded in an encoder's cube, moved to where the mesh that was sampled is.",
         license="Apache-2.0",
     )
     field = {"extract": Verb({"state": "sdf.function"}, {"mesh": "mesh"})}

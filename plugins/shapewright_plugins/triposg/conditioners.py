@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,46 +19,15 @@ from .image_networks import (
     ProcessorOptions,
     clip_text_network,
     dinov2_network,
+    fill_network,
     pixel_values,
+    published_tensors,
 )
 from .image_pixels import image_bytes
-from .pretrained import read_weights, weights_folder
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsOptions:
-    """``weights``: a folder, or a repository ``owner/name`` of the hub with a pinned ``revision``; empty to load
-    nothing. ``subfolder``: where in it. ``offline``: only what was fetched before. ``dtype``: ``auto`` for that of the
-    file."""
-
-    weights: str = ""
-    subfolder: str = ""
-    revision: str = ""
-    offline: bool = False
-    dtype: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.dtype != "auto" and self.dtype not in DTYPES:
-            raise ConfigError(f"dtype must be one of auto, {', '.join(DTYPES)}, not {self.dtype!r}")
-
-    def read(self) -> dict[str, Tensor] | None:
-        """The tensors that the options name, if any."""
-        if not self.weights:
-            return None
-        folder = weights_folder(self.weights, self.subfolder, revision=self.revision, offline=self.offline)
-        found = read_weights(folder)
-        if self.dtype != "auto":
-            found = {
-                key: value.to(DTYPES[self.dtype]) if value.is_floating_point() else value
-                for key, value in found.items()
-            }
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class DINOv2Config(WeightsOptions):
+class DINOv2Config:
     """Sizes of DINOv2-Large, and the published preparation of its input."""
 
     hidden_size: int = 1024
@@ -70,7 +40,6 @@ class DINOv2Config(WeightsOptions):
     crop: int = 224
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _check_positive(self)
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
@@ -93,8 +62,6 @@ class DINOv2Config(WeightsOptions):
 class DINOv2(Conditioner[DINOv2Config]):
     """All tokens of the last layer, class token first, after the final norm; the null condition is zeros.
 
-    Weights are read when they are first used, or filled by :meth:`load_published`; until then they are random.
-
     Source: Oquab et al. 2023; the use of it, TripoSG (specification 8).
     """
 
@@ -103,7 +70,6 @@ class DINOv2(Conditioner[DINOv2Config]):
     def __init__(self, config: DINOv2Config) -> None:
         super().__init__(config)
         self.network = dinov2_network(config.network)
-        self._read = not config.weights
 
     def encode(self, image: Tensor, *, size: int | None = None) -> Condition:
         """``(H, W, 3 or 4)`` (uint8, or float in [0, 1]) to a condition ``(1, 1 + patches, hidden_size)``.
@@ -112,9 +78,7 @@ class DINOv2(Conditioner[DINOv2Config]):
             size: side of the square that the network sees, ``crop`` by default; ``shortest_edge`` grows with it.
         Raises:
             StateError: not an image.
-            WeightsError: the weights that the options name are missing or do not fit.
         """
-        self._fill()
         pixels = pixel_values(image_bytes(image).cpu(), self._processor(size))[None]
         parameter = next(self.network.parameters())
         with torch.no_grad():
@@ -123,14 +87,12 @@ class DINOv2(Conditioner[DINOv2Config]):
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Fill from ``image_encoder_dinov2/model.safetensors`` of a published folder, in the dtype of the file."""
-        self.network = dinov2_network(self.config.network, state).requires_grad_(False)
-        self._read = True
+        fill_network(self.network, state, "the image network")
+        self.network.requires_grad_(False)
 
-    def _fill(self) -> None:
-        if not self._read and (state := self.config.read()) is not None:
-            device = next(self.network.parameters()).device
-            self.load_published(state)
-            self.network.to(device)
+    def published_state(self) -> dict[str, Tensor]:
+        """The state dict as published checkpoints have it."""
+        return published_tensors(self.network)
 
     def _processor(self, size: int | None) -> ProcessorOptions:
         config = self.config
@@ -143,8 +105,8 @@ class DINOv2(Conditioner[DINOv2Config]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CLIPTextConfig(WeightsOptions):
-    """Sizes of the text half of CLIP-L. ``tokenizer``: folder or subfolder of the vocabulary."""
+class CLIPTextConfig:
+    """Sizes of the text half of CLIP-L. ``tokenizer``: sub-folder of the weights' repository with the vocabulary."""
 
     vocab_size: int = 49408
     hidden_size: int = 768
@@ -160,14 +122,12 @@ class CLIPTextConfig(WeightsOptions):
     tokenizer: str = "tokenizer"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _check_positive(self)
 
     @property
     def network(self) -> dict[str, Any]:
         """Options of the network by their published names."""
-        left_out = {"tokenizer", *(f.name for f in fields(WeightsOptions))}
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokenizer"}
 
 
 class CLIPText(Conditioner[CLIPTextConfig]):
@@ -181,7 +141,7 @@ class CLIPText(Conditioner[CLIPTextConfig]):
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__(config)
         self.network = clip_text_network(config.network)
-        self._read = not config.weights
+        self._vocabulary: Path | None = None
         self._tokenizer: Any = None
 
     def encode(self, text: str | Sequence[str] | Tensor, *, size: int | None = None) -> Condition:
@@ -190,7 +150,6 @@ class CLIPText(Conditioner[CLIPTextConfig]):
         Raises:
             StateError: ids of another shape or out of the vocabulary, or a prompt and no tokenizer.
         """
-        self._fill()
         ids = self._ids(text)
         with torch.no_grad():
             found = self.network(input_ids=ids.to(next(self.network.parameters()).device))
@@ -200,20 +159,30 @@ class CLIPText(Conditioner[CLIPTextConfig]):
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Fill from ``text_encoder/model.safetensors`` of a published folder, in the dtype of the file."""
         kept = {key: value for key, value in state.items() if not key.endswith("position_ids")}
-        self.network = clip_text_network(self.config.network, kept).requires_grad_(False)
-        self._read = True
+        fill_network(self.network, kept, "the text network")
+        self.network.requires_grad_(False)
 
-    def load_tokenizer(self, folder: str) -> None:
-        """The vocabulary from a folder of a published repository."""
+    def published_state(self) -> dict[str, Tensor]:
+        """The state dict as published checkpoints have it."""
+        return published_tensors(self.network)
+
+    def use_files(self, folder: Path) -> None:
+        """Take the vocabulary of a published repository, read with the first prompt."""
+        self._vocabulary, self._tokenizer = folder / self.config.tokenizer, None
+
+    def _load_tokenizer(self) -> None:
+        folder = self._vocabulary
+        if folder is None:
+            raise StateError("a prompt needs a tokenizer, and there are no weights that bring one; give token ids")
+        if not folder.is_dir():
+            raise StateError(f"a prompt needs a tokenizer, and {folder} is no folder; it belongs to the weights")
         import transformers
 
-        self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-
-    def _fill(self) -> None:
-        if not self._read and (state := self.config.read()) is not None:
-            device = next(self.network.parameters()).device
-            self.load_published(state)
-            self.network.to(device)
+        try:
+            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StateError(f"{folder} holds no vocabulary of CLIP that can be read: {reason}") from None
 
     def _ids(self, text: str | Sequence[str] | Tensor) -> Tensor:
         length, words = self.config.max_position_embeddings, self.config.vocab_size
@@ -227,11 +196,7 @@ class CLIPText(Conditioner[CLIPTextConfig]):
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise StateError("a prompt must be text, or a list of texts")
         if self._tokenizer is None:
-            if not self.config.weights:
-                raise StateError("a prompt needs a tokenizer; set weights to a published folder, or give token ids")
-            config = self.config
-            folder = weights_folder(config.weights, config.tokenizer, revision=config.revision, offline=config.offline)
-            self.load_tokenizer(str(folder))
+            self._load_tokenizer()
         found = self._tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         ids: Tensor = found.input_ids
         return ids

@@ -1,6 +1,6 @@
 """DINOv2 and the text half of CLIP through the transformers package, with the names of published checkpoints.
 
-The package renames parameters between its versions; its own loader knows all names, so weights go through it.
+Newer versions of the package have other names for some parameters; :func:`published_name` is the way back.
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from shapewright.errors import MissingExtraError
 from torch import Tensor, nn
 
 from .image_pixels import centre_crop, on_white, resized_bicubic
-from .weights import WeightsError
+from .weights import check_state
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_RENAMED = (
+    (".attention.q_proj.", ".attention.attention.query."),
+    (".attention.k_proj.", ".attention.attention.key."),
+    (".attention.v_proj.", ".attention.attention.value."),
+    (".attention.o_proj.", ".attention.output.dense."),
+)
+"""DINOv2, since version 5."""
 
 
 @dataclass(frozen=True)
@@ -66,42 +73,30 @@ def clip_text_network(options: Mapping[str, Any], state: Mapping[str, Tensor] | 
 
 
 def _network(kind: Any, config: Any, state: Mapping[str, Tensor] | None, what: str) -> nn.Module:
-    if state is None:
-        made: nn.Module = kind(config)
-        return made.eval()
-    wrong = [key for key, value in state.items() if not value.is_floating_point() and "position_ids" not in key]
-    if wrong:
-        raise WeightsError(f"weights of {what}: {wrong[0]} is {state[wrong[0]].dtype}, not a float type")
-    loaded, report = _loaded(kind, config, state)
-    problems = [f"{key} is missing" for key in sorted(report["missing_keys"])]
-    problems += [
-        f"{key} is {tuple(found)}, not {tuple(wanted)}" for key, found, wanted in sorted(report["mismatched_keys"])
-    ]
-    problems += [f"{key} is not part of the network" for key in sorted(report["unexpected_keys"])]
-    if problems:
-        count = f"{len(problems)} difference" + ("s" if len(problems) > 1 else "")
-        raise WeightsError(f"weights do not fit {what} ({count}): " + "; ".join(problems))
-    result: nn.Module = loaded.eval()
-    return result
+    made: nn.Module = kind(config)
+    if state is not None:
+        fill_network(made, state, what)
+    return made.eval()
 
 
-def _loaded(kind: Any, config: Any, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Any]]:
-    """The network, and what its loader says of missing, unknown and misshapen keys."""
-    logging = _transformers("loading weights").utils.logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # what it would warn of is raised by the caller, all at once
-    try:
-        loaded, report = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=dict(state),
-            dtype=next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that all differences are known
-        )
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-    return loaded, report
+def published_name(key: str) -> str:
+    """The name that published checkpoints give to a parameter of the installed version of the package."""
+    for ours, published in _RENAMED:
+        key = key.replace(ours, published)
+    return key
+
+
+def fill_network(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Tensors of a published checkpoint become the parameters of ``network``, with their dtype and device.
+
+    Raises:
+        WeightsError: they do not fit; all differences are listed.
+    """
+    names = {key: published_name(key) for key in network.state_dict()}
+    check_state(published_tensors(network), state, f"weights do not fit {what}")
+    network.load_state_dict({key: state[name] for key, name in names.items()}, assign=True)
+
+
+def published_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict of ``network`` as published checkpoints have it."""
+    return {published_name(key): value for key, value in network.state_dict().items()}

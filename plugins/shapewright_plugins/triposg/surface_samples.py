@@ -1,13 +1,14 @@
-"""``transform/surface-samples``: what an encoder sees of a mesh."""
+"""``transform/surface-samples``: what an encoder sees of a mesh; ``transform/return-to-mesh``: the way back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from shapewright.errors import ConfigError, MeshError
 from shapewright.geometry import sample_surface
 from shapewright.interfaces import Transform
+from shapewright.normalise import Placement, bounding_frame
 from shapewright.states import Frame, Mesh, SurfaceSamples
 
 FITS = ("frame", "box")
@@ -45,15 +46,43 @@ class SampleSurface(Transform[SampleSurfaceConfig]):
         """
         config = self.config
         points, normals = sample_surface(mesh, config.count, rng=rng)
-        if config.fit == "frame":
-            low, high = (points.new_tensor(corner) for corner in (mesh.frame.lower, mesh.frame.upper))
-        else:
-            corners = mesh.vertices[mesh.faces].reshape(-1, 3).to(points)
-            low, high = corners.amin(dim=0), corners.amax(dim=0)
-        size = float((high - low).max())
-        if not size > 0:
-            raise MeshError("a mesh with an extent is needed to sample its surface")
-        centred = (points - (low + high) / 2) * (2 * config.half_size / size)
+        cube = cube_placement(mesh, config.half_size, config.fit)
         edge = config.half_size
         frame = Frame((-edge,) * 3, (edge,) * 3, mesh.frame.up)
-        return SurfaceSamples(centred.float(), normals.float(), frame)
+        return SurfaceSamples(cube.to_frame(points).float(), normals.float(), frame)
+
+
+@dataclass(frozen=True)
+class ReturnToMeshConfig:
+    """``half_size`` and ``fit`` as those of ``transform/surface-samples``."""
+
+    half_size: float = 1.0
+    fit: str = "box"
+
+    def __post_init__(self) -> None:
+        SampleSurfaceConfig(1, self.half_size, self.fit)
+
+
+class ReturnToMesh(Transform[ReturnToMeshConfig]):
+    """The inverse of what ``transform/surface-samples`` does to positions, for a mesh that was decoded in its cube."""
+
+    Config = ReturnToMeshConfig
+
+    def apply(self, *, mesh: Mesh, reference: Mesh) -> Mesh:
+        """``mesh`` where ``reference`` is, in its frame.
+
+        Raises:
+            MeshError: ``reference`` has no extent, or coordinates that are not finite.
+        """
+        placed = cube_placement(reference, self.config.half_size, self.config.fit).restore(mesh)
+        return replace(placed, vertices=placed.vertices.to(mesh.vertices.dtype), frame=reference.frame)
+
+
+def cube_placement(mesh: Mesh, half_size: float, fit: str) -> Placement:
+    """Where the cube ``+-half_size`` of an encoder lies around ``mesh``."""
+    box = mesh.frame if fit == "frame" else bounding_frame(mesh)
+    size = max(box.extent)
+    if not size > 0:
+        raise MeshError("a mesh with an extent is needed to sample its surface")
+    x, y, z = ((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
+    return Placement((x, y, z), size / (2 * half_size))

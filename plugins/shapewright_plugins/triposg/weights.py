@@ -1,18 +1,15 @@
-"""Published state dicts in and out: the order of attention rows, and every difference of keys and shapes at once."""
+"""Published state dicts in and out: the order of attention rows. Files, folders and dtypes are shapewright.weights'."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from shapewright.errors import ShapewrightError
+from shapewright.errors import WeightsError
+from shapewright.weights.fill import state_differences
 from torch import Tensor, nn
 
 from .attention import HeadAttention
-
-
-class WeightsError(ShapewrightError, ValueError):
-    """A checkpoint does not fit the network; the message lists all differences."""
 
 
 def plain_rows(parts: Sequence[Tensor], heads: int) -> list[Tensor]:
@@ -35,15 +32,12 @@ def key_table(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def differences(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What is missing, unknown or of another shape, one line each, in the order of the network."""
-    lines = [f"{key} is missing {shape}" for key, shape in wanted.items() if key not in found]
-    lines += [
-        f"{key} is {tuple(found[key])}, not {shape}"
-        for key, shape in wanted.items()
-        if key in found and tuple(found[key]) != shape
-    ]
-    return lines + [f"{key} is not part of the network" for key in found if key not in wanted]
+def check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
+    """Raise :class:`WeightsError` with all differences in one line."""
+    problems = state_differences(wanted, state)
+    if problems:
+        count = f"{len(problems)} difference" + ("s" if len(problems) > 1 else "")
+        raise WeightsError(f"{what} ({count}): " + "; ".join(problems))
 
 
 def to_plain(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -63,15 +57,9 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], *, what: str 
     filled without a second copy; attention projections are copied once for their order.
 
     Raises:
-        WeightsError: keys or shapes differ; all differences are listed.
+        WeightsError: keys, shapes or kinds of numbers differ; all differences are listed.
     """
-    problems = differences(key_table(module), {key: tuple(value.shape) for key, value in state.items()})
-    if problems:
-        count = f"{len(problems)} difference" + ("s" if len(problems) > 1 else "")
-        raise WeightsError(f"{what} do not fit {type(module).__name__} ({count}): " + "; ".join(problems))
-    wrong = [key for key, value in state.items() if not value.is_floating_point()]
-    if wrong:
-        raise WeightsError(f"{what}: {wrong[0]} is {state[wrong[0]].dtype}, not a float type ({len(wrong)} in all)")
+    check_state(module.state_dict(), state, f"{what} do not fit {type(module).__name__}")
     trained = {key: parameter.requires_grad for key, parameter in module.named_parameters()}
     module.load_state_dict(to_plain(module, state), assign=True)
     for key, parameter in module.named_parameters():
