@@ -89,7 +89,7 @@ def _appearance(textured: TexturedPolygons, triangles: Array, owner: Array, coun
         return None
     uvs = []
     for stored in textured.uvs:
-        finite = np.isfinite(stored).all(axis=1)
+        finite = np.asarray(np.isfinite(stored).all(axis=1))
         counts["texture coordinates that are not finite"] += int((~finite).sum())
         uvs.append(_single(np.where(finite[:, None], stored, 0.0)[triangles]))
     colors = None

@@ -10,6 +10,7 @@ Source: TRELLIS.2 (arXiv 2512.14692), o-voxel converter, spec section 2.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,11 +98,8 @@ def mipmaps(pixels: Bytes, threads: int | None = None) -> tuple[Bytes, Ints]:
     above = pixels.reshape(-1)
     for level, size in enumerate(sides):
         below = mips[starts[level] : starts[level + 1]]
-        run_chunks(
-            lambda rows, above=above, below=below, size=size: _halve(above, below, size, channels, *rows),
-            spans(size, ROWS_PER_CHUNK),
-            threads,
-        )
+        halve = partial(_halve, above, below, size, channels)
+        run_chunks(lambda rows, halve=halve: halve(*rows), spans(size, ROWS_PER_CHUNK), threads)  # type: ignore[misc]
         above = below
     return mips, starts
 

@@ -252,8 +252,8 @@ def sample_materials(
         )
         rows, begins = np.unique(of_face[inside], return_index=True)
         for row, part in zip(rows.tolist(), np.split(inside, begins[1:]), strict=True):
-            look = (slots[row], known[row].alpha_mode, float(known[row].alpha_cutoff))
-            add_samples(slab, triangles, part, steps, counts, shading, *look, scratch, last, sums, weights)
+            look, mode, cutoff = slots[row], known[row].alpha_mode, float(known[row].alpha_cutoff)
+            add_samples(slab, triangles, part, steps, counts, shading, look, mode, cutoff, scratch, last, sums, weights)
         _write_means(slab, sums, weights, coords, values)
         return coords, values
 
@@ -284,7 +284,7 @@ def _members(
     return starts, members, planes
 
 
-def _slots(material: SurfaceMaterial, wanted: Sequence[str], pyramids: Mapping[int, Any]) -> tuple[Slot, ...]:
+def _slots(material: SurfaceMaterial, wanted: Sequence[str], pyramids: Mapping[int, Any]) -> Any:
     """The six slots of a material; those that nobody wants are without their image."""
     if material.alpha_mode not in (OPAQUE, MASK, BLEND):
         raise ValueError(f"alpha_mode must be 0, 1 or 2, not {material.alpha_mode}")

@@ -441,7 +441,9 @@ def _read_mtl(folder: Path, library: str, problems: Counter[str]) -> dict[str, M
     except (OSError, ValueError) as error:
         problems[f"material library {library} ({getattr(error, 'strerror', None) or error})"] += 1
         return {}
-    images, bodies, current = Images(problems), {}, None
+    images = Images(problems)
+    bodies: dict[str, dict[str, str]] = {}
+    current: dict[str, str] | None = None
     for line in text.splitlines():
         key, _, rest = line.strip().partition(" ")
         if key == "newmtl":

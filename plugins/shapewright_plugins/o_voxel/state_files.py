@@ -108,7 +108,7 @@ def write_state(state: FlexibleDualGrid, placement: Placement, path: Path) -> No
     table = table_of(state, placement)
     writers = {".vxz": vxz_bytes, ".npz": npz_bytes, ".ply": ply_bytes}
     writer = next(write for suffix, write in writers.items() if suffix in path.name.lower())
-    path.write_bytes(writer(table))  # type: ignore[operator]
+    path.write_bytes(writer(table))
 
 
 def describe(path: Path) -> dict[str, Any]:

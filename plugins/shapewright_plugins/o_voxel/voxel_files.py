@@ -11,8 +11,10 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .voxel_table import Bytes, VoxelFileError, VoxelTable
 
@@ -33,8 +35,8 @@ def npz_bytes(table: VoxelTable) -> bytes:
     if "coord" in table.attributes:
         raise VoxelFileError("an attribute in .npz cannot be called coord")
     buffer = io.BytesIO()
-    arrays = {"coord": table.coords.astype(np.uint16), **table.attributes}
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {"coord": table.coords.astype(np.uint16), **table.attributes}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -59,7 +61,7 @@ def read_npz(data: bytes) -> VoxelTable:
     return VoxelTable(wide.astype(np.int32), attributes)
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:  # type: ignore[type-arg]
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """One array, whose announced size is first compared with what the archive holds."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)

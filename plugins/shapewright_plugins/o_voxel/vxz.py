@@ -311,7 +311,8 @@ def read_vxz(
     if box is None:
         return table
     lower, upper = (np.asarray(corner) for corner in box)
-    return table.select(((table.coords >= lower) & (table.coords < upper)).all(axis=1))
+    inside = (table.coords >= lower) & (table.coords < upper)
+    return table.select(np.asarray(inside.all(axis=1)))
 
 
 def _touches(index: tuple[int, int, int], side: int, box: tuple[Sequence[int], Sequence[int]]) -> bool:
@@ -357,12 +358,14 @@ def _unpack(
 # --- files ------------------------------------------------------------------------------------------------------------
 def load_vxz(path: str | os.PathLike[str], **options: Any) -> VoxelTable:
     """:func:`read_vxz` of a file by name; errors name it."""
-    return _named(path, lambda file: read_vxz(file, **options))
+    table: VoxelTable = _named(path, lambda file: read_vxz(file, **options))
+    return table
 
 
 def load_vxz_header(path: str | os.PathLike[str]) -> VxzHeader:
     """:func:`read_vxz_header` of a file by name; errors name it."""
-    return _named(path, read_vxz_header)
+    header: VxzHeader = _named(path, read_vxz_header)
+    return header
 
 
 def _named(path: str | os.PathLike[str], read: Any) -> Any:
