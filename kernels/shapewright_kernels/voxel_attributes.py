@@ -32,7 +32,7 @@ from .flexible_dual_grid import (
 )
 from .flexible_dual_grid_scan import Slab, Triangles, set_up
 from .lattice_index import lowest_bit, popcount
-from .texture_sampling import Bytes, ImageTexture, Slot, mipmaps, texture_slot
+from .texture_sampling import Bytes, ImageTexture, mipmaps, texture_slot
 from .threads import run_chunks, spans
 from .voxel_attributes_scan import list_voxels
 from .voxel_attributes_sums import BLEND, MASK, OPAQUE, SLOTS, WIDTHS, Gathered, Shading, add_samples
