@@ -204,12 +204,13 @@ def test_a_dual_grid_is_encoded_and_its_texture_decoded_on_its_own_voxels(parts:
     grid = representation.from_mesh(mesh, rng=stream(0))
     with torch.no_grad():
         shape = parts["shape_vae"].encode(grid)
-        guides = parts["shape_vae"].subdivide(grid)
+        guides, support = parts["shape_vae"].subdivide(grid)
         condition = parts["dino"].encode(picture(1))
         texture = parts["texture"].sample(condition, concat=shape, steps=2, guidance=1.0, rng=stream(1))
         materials = parts["texture_vae"].decode(texture, guides=guides).state
         back, _ = parts["shape_vae"].decode(shape)
-    assert shape.values.resolution == 4
+    assert shape.values.resolution == support.resolution == 4
+    assert torch.equal(support.coords, shape.values.coords)
     assert torch.equal(materials.values.coords, grid.coords)
     assert materials.frame == grid.frame == back.frame
     with torch.no_grad():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from shapewright.plugin import Capabilities, ComponentSpec, ParityHandler, Verb, hookimpl
-from shapewright.spec import Kind
 
 _CITE = "Xiang et al. 2025, TRELLIS.2 (arXiv 2512.14692)"
 _HERE = "shapewright_plugins.trellis2"
@@ -54,7 +54,7 @@ def _components() -> Iterable[ComponentSpec]:
             "encode": Verb({"source": "dualgrid.flexible"}, {"latent": latent}),
             "decode": Verb({"latent": latent}, {"state": "dualgrid.flexible", "guides": guides}),
             "upsample": Verb({"latent": latent}, {"support": "support.voxels"}),
-            "subdivide": Verb({"source": "dualgrid.flexible"}, {"guides": guides}),
+            "subdivide": Verb({"source": "dualgrid.flexible"}, {"guides": guides, "support": "support.voxels"}),
         },
         "Dual grid to latents on voxels 16 times as large; back by predicted, early pruned subdivision.",
     )
@@ -133,7 +133,7 @@ def _components() -> Iterable[ComponentSpec]:
 
 
 def _spec(
-    kind: Kind,
+    kind: Any,
     name: str,
     place: str,
     verbs: dict[str, Verb],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from shapewright.errors import ConfigError, StateError
@@ -25,6 +25,13 @@ class ShapeVAEConfig(SparseVAEConfig):
         super().__post_init__()
         if not 0 <= self.margin <= 10:
             raise ConfigError(f"margin must lie between 0 and 10 voxels, not be {self.margin}; published: {MARGIN}")
+
+
+class Subdivided(NamedTuple):
+    """Result of :meth:`ShapeVAE.subdivide`; field names are the port names."""
+
+    guides: tuple[SparseTensor, ...]
+    support: Voxels
 
 
 class ShapeVAE(SparseVAE[ShapeVAEConfig]):
@@ -83,11 +90,14 @@ class ShapeVAE(SparseVAE[ShapeVAEConfig]):
         fine, _ = canonical(fine)
         return Voxels(fine.coords, fine.resolution, fine.batch_size, latent.frame)
 
-    def subdivide(self, source: State) -> tuple[SparseTensor, ...]:
-        """Guides of a given dual grid, in the place of predicted ones: which children of each level exist."""
+    def subdivide(self, source: State) -> Subdivided:
+        """Guides of a given dual grid, in the place of predicted ones: which children of each level exist; and the
+        voxels of its latent. Needs no weights."""
         if not isinstance(source, FlexibleDualGrid):
             raise StateError(f"subdivisions are those of a flexible dual grid, not of {type(source).__name__}")
-        return self._subdivisions(_voxels_of(source))
+        guides = self._subdivisions(_voxels_of(source))
+        top = guides[0]
+        return Subdivided(guides, Voxels(top.coords, top.resolution, top.batch_size, source.frame))
 
     def _refuse_vanished(self, fine: SparseTensor) -> None:
         counts = torch.bincount(fine.coords[:, 0].long(), minlength=fine.batch_size)

@@ -41,8 +41,8 @@ class SparseVAEConfig:
             raise ConfigError(f"parts must be one of {', '.join(PARTS)}, not {self.parts!r}")
         if self.posterior not in POSTERIORS:
             raise ConfigError(f"posterior must be one of {', '.join(POSTERIORS)}, not {self.posterior!r}")
-        if len(self.encoder_channels) != len(self.decoder_channels):
-            raise ConfigError("encoder_channels and decoder_channels must have as many levels")
+        if len(self.encoder_channels) != len(self.decoder_channels) or len(self.encoder_channels) < 2:
+            raise ConfigError("encoder_channels and decoder_channels must have as many levels, and at least two")
 
     @property
     def stride(self) -> int:

@@ -40,7 +40,10 @@ class UpAxis(Transform[UpAxisConfig]):
             name: turned(value, up) if name in ("normal", "normals") else value
             for name, value in mesh.attributes.items()
         }
-        return replace(mesh, vertices=turned(mesh.vertices, up), frame=frame, attributes=attributes)
+        look = mesh.appearance
+        if look is not None and look.corner_normals is not None:
+            look = replace(look, corner_normals=turned(look.corner_normals, up))
+        return replace(mesh, vertices=turned(mesh.vertices, up), frame=frame, attributes=attributes, appearance=look)
 
 
 def turned(vectors: Tensor, up: str) -> Tensor:
