@@ -13,7 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 from distributions import shapewright
+from shapewright.host import discover
 from shapewright.mesh_io import load_mesh
+
+EXTRACTORS = [spec.name for spec in discover().specs.values() if spec.kind == "extractor"]
 
 SCHEMA = json.loads((files("shapewright") / "schemas" / "bench-cells.schema.json").read_text())
 FITTING = {
@@ -76,7 +79,7 @@ def test_pairs_that_do_not_fit_are_cells_with_a_reason(cells: Cells, done: subpr
         == {
             f"{representation}+{extractor}"
             for representation in ("o-voxel", "sdf", "sparseflex")
-            for extractor in ("dual-contouring", "flexible-dual-grid", "flexicubes", "marching-cubes")
+            for extractor in EXTRACTORS
         }
         - FITTING
     )

@@ -272,7 +272,7 @@ def test_help_names_every_command_and_every_command_has_help() -> None:
         (("list", "extractors"), "no kind is named 'extractors'; did you mean 'extractor'?"),
         (("list", "--jsn"), "Did you mean '--json'? (see `shapewright list --help`)"),
         (("check",), "Missing argument 'PIPELINE'"),
-        (("convert", "mesh.obj"), "Missing option '--pipeline'"),
+        (("convert", "mesh.obj"), "name the file to write once, as TARGET or with --output"),
         (("completion", "tcsh"), "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (("parity", "no/such/file"), "no/such/file"),
         (("bench", "--resolution", "12,x"), "whole numbers"),

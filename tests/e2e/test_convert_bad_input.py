@@ -382,11 +382,11 @@ def test_ctrl_c_during_the_work_is_one_line_and_leaves_nothing(tmp_path: Path, t
         "convert",
         str(tetrahedron),
         "--pipeline",
-        "roundtrip-sdf",
+        "roundtrip-sparseflex",
         "-o",
         str(out / "out.ply"),
         "--resolution",
-        "1500",
+        "700",
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "shapewright", *arguments],

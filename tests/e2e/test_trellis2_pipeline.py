@@ -73,6 +73,9 @@ def test_shipped_pipelines_plan(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pipelines_run_from_input_to_mesh(name: str) -> None:
+    if name != "trellis2-reconstruct":
+        for package in ("xatlas", "fast_simplification"):
+            pytest.importorskip(package, reason="baking needs the extra 'texture'")
     plan = check(name, shrunk(REGISTRY[name]), CATALOG)
     parts = build_parts(plan, CATALOG)
     for alias, part in parts.items():

@@ -191,6 +191,7 @@ def test_baking_says_what_it_lacks() -> None:
     bare = replace(ball(), attributes={})
     with pytest.raises(MeshError, match="without faces"):
         BakePbr(BakeConfig()).apply(mesh=replace(bare, faces=bare.faces[:0]))
+    pytest.importorskip("xatlas")
     full = voxels(1.0)
     with pytest.raises(StateError, match="roughness"):
         BakePbr(BakeConfig(texture_size=64)).apply(
