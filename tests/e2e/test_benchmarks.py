@@ -115,7 +115,8 @@ def scripts() -> Iterator[dict[str, ModuleType]]:
 
         # by path: with the checkout on the search path, its folder `kernels` answers to the name as well
         spec = spec_from_file_location("benchmarks_kernels", BENCHMARKS / "kernels.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         kernels = module_from_spec(spec)
         spec.loader.exec_module(kernels)
         yield {
