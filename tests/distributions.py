@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -33,6 +34,12 @@ def environment(*sites: Path) -> dict[str, str]:
     """The environment of a process that sees ``sites`` as installed."""
     paths = [*map(str, sites), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def interruptible() -> None:
+    """In a new process before it becomes another program: SIGINT works, though whoever started the tests ignores it, as
+    a shell does for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def shapewright(

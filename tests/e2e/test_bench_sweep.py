@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from distributions import assert_one_line_error, environment, install, shapewright
+from distributions import assert_one_line_error, environment, install, interruptible, shapewright
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_bench import HEAVY, LIGHT
@@ -160,6 +160,7 @@ def test_a_sweep_resumes_after_an_interruption(site: Path, tmp_path: Path, kind:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=interruptible,
     )
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "cards").glob("[!.]*.json"))) < 2 and time.monotonic() < deadline:

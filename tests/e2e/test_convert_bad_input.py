@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-from distributions import environment, install
+from distributions import environment, install, interruptible
 from in_process import Done, assert_refused, run
 from shapewright.mesh_io import load_mesh, save_mesh
 from shapewright.states import Mesh
@@ -395,6 +395,7 @@ def test_ctrl_c_during_the_work_is_one_line_and_leaves_nothing(tmp_path: Path, t
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=interruptible,
     )
     deadline = time.monotonic() + 120
     while not marker.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -189,7 +189,7 @@ def test_loading_takes_no_memory_beside_the_file_and_converting_takes_the_result
         mapped, converted = network(), network()
     before = anonymous_bytes()
     fill_from(mapped, open_checkpoint(files), "mapped")
-    total = sum(float(parameter.detach().double().sum()) for parameter in mapped.parameters())
+    total = sum(float(parameter.detach().sum(dtype=torch.float64)) for parameter in mapped.parameters())
     assert abs(total) < 1e6  # every page was read
     assert anonymous_bytes() - before < whole / 3
     before = anonymous_bytes()
