@@ -20,7 +20,8 @@ from .arrays import Bools, Ints
 from .flexible_dual_grid_overlap import Boundary, add_boundary, add_overlaps, group_edges, single_edges, walk_edges
 from .flexible_dual_grid_scan import Slab, Triangles, scan_edges, set_up
 from .flexible_dual_grid_solve import solve
-from .lattice_index import lowest_bit, popcount
+from .flexible_dual_grid_voxels import find_voxels
+from .lattice_index import lowest_bit
 from .threads import run_chunks, spans
 
 MAXIMUM_GRID = 32767
@@ -30,7 +31,6 @@ SLAB_CELLS = 1 << 23
 SLABS = 16
 """Fewest slabs a grid is cut into, so that threads share the work."""
 FACES_PER_CHUNK = 1 << 15
-VOXELS_PER_CHUNK = 1 << 18
 
 Number = float | int
 PerAxis = Number | Sequence[Number] | NDArray[Any]
@@ -141,28 +141,16 @@ def _convert_slab(
     weights: tuple[float, float, float],
 ) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.uint8]]:
     """Coordinates, relative dual vertices and flag bits of the active voxels of one slab."""
-    y_low, y_high, z_low, z_high = counts[1], 0, counts[2], 0
-    for t in members:
-        y_low, y_high = min(y_low, triangles.cells[t, 1]), max(y_high, triangles.cells[t, 4] + 1)
-        z_low, z_high = min(z_low, triangles.cells[t, 2]), max(z_high, triangles.cells[t, 5] + 1)
-    low = (number * planes, y_low, z_low)
-    high = (min((number + 1) * planes, counts[0]), max(y_low, y_high), max(z_low, z_high))
-    words = (high[2] - low[2] + 63) >> 6
-    mask = np.zeros((high[0] - low[0]) * (high[1] - low[1]) * words, np.uint64)
-    first = np.empty(len(mask), np.int32)
-    slab = Slab(low, high, words, mask, first, np.empty((0, 9)), np.empty(0, np.uint8))
-    for t in members:
-        scan_edges(slab, triangles, t, steps, counts, weights[2], False)
-    total = 0
-    for word in range(len(mask)):
-        first[word] = total
-        total += popcount(mask[word])
-    slab = Slab(low, high, words, mask, first, np.zeros((total, 9)), np.zeros(total, np.uint8))
+    found, total, _ = find_voxels(number, planes, members, triangles, steps, counts)
+    slab = Slab(
+        found.low, found.high, found.words, found.mask, found.first, np.zeros((total, 9)), np.zeros(total, np.uint8)
+    )
+    low, high, words, mask = slab.low, slab.high, slab.words, slab.mask
     relative, coords = np.empty((total, 3), np.float32), np.empty((total, 3), np.int16)
     if total == 0:
         return coords, relative, slab.flags
     for t in members:
-        scan_edges(slab, triangles, t, steps, counts, weights[2], True)
+        scan_edges(slab, triangles, t, steps, counts, weights[2])
     if weights[0] > 0.0:
         tests = np.empty((3, 3, 3), np.float32)
         for t in members:

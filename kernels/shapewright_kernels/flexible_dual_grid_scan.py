@@ -153,10 +153,9 @@ def scan_edges(
     steps: NDArray[np.float32],
     counts: tuple[int, int, int],
     regularization: float,
-    fill: bool,
 ) -> None:
-    """Scan line of triangle ``t`` along the three axes: activate the four voxels around every crossed grid edge, or
-    (with ``fill``) add the triangle's plane and the pull to the hit point to them and set the flag of the first one."""
+    """Scan line of triangle ``t`` along the three axes: add its plane and the pull to the hit point to the four voxels
+    around every crossed grid edge, which are active already, and set the flag of the first one."""
     # Plain arrays and numbers: a named tuple handed to an inner function costs more than the function.
     corners, cells = triangles.corners, triangles.cells
     mask, first, sums, flags = slab.mask, slab.first, slab.sums, slab.flags
@@ -267,9 +266,6 @@ def scan_edges(
                             if not x_low <= plane + dx * in_x0 + dy * in_x1 < x_high:
                                 continue
                             voxel = at + dx * stride0 + dy * stride1
-                            if not fill:
-                                mask[voxel >> 6] |= np.uint64(1) << np.uint64(voxel & 63)
-                                continue
                             row = row_of(mask, first, voxel >> 6, voxel & 63)
                             d = distance + dx * (n0 * step0) + dy * (n1 * step1)
                             sums[row, 0] += xx

@@ -31,10 +31,10 @@ from .flexible_dual_grid import (
     place_grid,
 )
 from .flexible_dual_grid_scan import Slab, Triangles, set_up
-from .lattice_index import lowest_bit, popcount
+from .flexible_dual_grid_voxels import find_voxels
+from .lattice_index import lowest_bit
 from .texture_sampling import Bytes, ImageTexture, mipmaps, texture_slot
 from .threads import run_chunks, spans
-from .voxel_attributes_scan import list_voxels
 from .voxel_attributes_sums import BLEND, MASK, OPAQUE, SLOTS, WIDTHS, Gathered, Shading, add_samples
 
 PBR = ("base_color", "metallic", "roughness", "alpha")
@@ -86,36 +86,6 @@ def quantised(values: NDArray[np.floating[Any]], *, signed: bool = False) -> Byt
     if signed:
         single = single * np.float32(0.5) + np.float32(0.5)
     return np.clip(single * np.float32(255), 0, 255).astype(np.uint8)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _find_voxels(
-    number: int,
-    planes: int,
-    members: NDArray[np.int32],
-    triangles: Triangles,
-    steps: NDArray[np.float32],
-    counts: tuple[int, int, int],
-) -> tuple[Slab, int, int]:
-    """The slab with its active voxels, how many they are, and the longest list of one triangle."""
-    y_low, y_high, z_low, z_high = counts[1], 0, counts[2], 0
-    for t in members:
-        y_low, y_high = min(y_low, triangles.cells[t, 1]), max(y_high, triangles.cells[t, 4] + 1)
-        z_low, z_high = min(z_low, triangles.cells[t, 2]), max(z_high, triangles.cells[t, 5] + 1)
-    low = (number * planes, y_low, z_low)
-    high = (min((number + 1) * planes, counts[0]), max(y_low, y_high), max(z_low, z_high))
-    words = (high[2] - low[2] + 63) >> 6
-    mask = np.zeros((high[0] - low[0]) * (high[1] - low[1]) * words, np.uint64)
-    first = np.empty(len(mask), np.int32)
-    slab = Slab(low, high, words, mask, first, np.empty((0, 9)), np.empty(0, np.uint8))
-    longest, total = 0, 0
-    nowhere = np.empty(0, np.int64)
-    for t in members:
-        longest = max(longest, list_voxels(slab, triangles, t, steps, counts, nowhere))
-    for word in range(len(mask)):
-        first[word] = total
-        total += popcount(mask[word])
-    return slab, total, longest
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -237,7 +207,7 @@ def sample_materials(
 
     def sample_slab(number: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         inside = members[starts[number] : starts[number + 1]]
-        slab, total, longest = _find_voxels(number, planes, inside, triangles, steps, counts)
+        slab, total, longest = find_voxels(number, planes, inside, triangles, steps, counts)
         coords, values = np.empty((total, 3), np.int32), np.empty((total, ends[-1]), np.float32)
         if total == 0:
             return coords, values

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .arrays import Floats, Ints
 from .flexible_dual_grid_scan import Slab, Triangles, row_of
+from .flexible_dual_grid_voxels import list_voxels
 from .texture_sampling import Slot, sample
-from .voxel_attributes_scan import list_voxels
 
 SLOTS = ("base_color", "metallic", "roughness", "alpha", "emissive", "normal")
 WIDTHS = (3, 1, 1, 1, 3, 3)

@@ -1,8 +1,8 @@
-"""Which voxels of a slab a triangle makes active, one triangle at a time (*compiled*).
+"""Which voxels triangles make active, one slab of the grid at a time (*compiled*).
 
 The rule, and why ranges are cut to the slab the way they are, is that of :mod:`.flexible_dual_grid_scan`, which adds
-quadrics where this one lists voxels; a test holds the two against each other. Kept apart because the loop there has no
-room for another branch.
+quadrics where this lists voxels; a test holds the two against each other. Kept apart because the loop there has no room
+for another branch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .arrays import Ints
 from .flexible_dual_grid_scan import LONG_LINE, Slab, Triangles, cell_of, clipped_range
+from .lattice_index import popcount
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -129,3 +130,34 @@ def list_voxels(
                                 found[number] = voxel
                             number += 1
     return number
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def find_voxels(
+    number: int,
+    planes: int,
+    members: NDArray[np.int32],
+    triangles: Triangles,
+    steps: NDArray[np.float32],
+    counts: tuple[int, int, int],
+) -> tuple[Slab, int, int]:
+    """Slab ``number``, ``planes`` thick and cut to the box of its ``members``, with its active voxels but no sums or
+    flags yet; how many voxels there are, and the longest list of one triangle."""
+    y_low, y_high, z_low, z_high = counts[1], 0, counts[2], 0
+    for t in members:
+        y_low, y_high = min(y_low, triangles.cells[t, 1]), max(y_high, triangles.cells[t, 4] + 1)
+        z_low, z_high = min(z_low, triangles.cells[t, 2]), max(z_high, triangles.cells[t, 5] + 1)
+    low = (number * planes, y_low, z_low)
+    high = (min((number + 1) * planes, counts[0]), max(y_low, y_high), max(z_low, z_high))
+    words = (high[2] - low[2] + 63) >> 6
+    mask = np.zeros((high[0] - low[0]) * (high[1] - low[1]) * words, np.uint64)
+    first = np.empty(len(mask), np.int32)
+    slab = Slab(low, high, words, mask, first, np.empty((0, 9)), np.empty(0, np.uint8))
+    longest, total = 0, 0
+    nowhere = np.empty(0, np.int64)
+    for t in members:
+        longest = max(longest, list_voxels(slab, triangles, t, steps, counts, nowhere))
+    for word in range(len(mask)):
+        first[word] = total
+        total += popcount(mask[word])
+    return slab, total, longest
