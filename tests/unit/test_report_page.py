@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributions import install, shapewright
 from in_process import assert_refused, run
 from report_runs import bumpy_sphere, cell, small_run, write_run
 from shapewright import Frame, Mesh
@@ -100,6 +101,31 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     assert data["pipelines"] == [evil]
     assert set(page.scripts) == {"data", "main"}
     assert "alert(1)" not in page.scripts["main"]
+
+
+def test_plugins_add_sections_and_one_that_fails_spoils_no_other(tmp_path: Path) -> None:
+    source = """
+        from shapewright.plugin import hookimpl
+
+
+        @hookimpl
+        def report_sections(cards):
+            {body}
+        """
+    good = "return [('Costs & <others>', f'{len(list(cards.iterdir()))} cards\\n\\nsecond <b>part</b>')]"
+    for name, body in (("good", good), ("bad", "raise ValueError('no such price')")):
+        install(tmp_path / "site", name, {f"{name}_plugin.py": source.format(body=body)}, {name: f"{name}_plugin"})
+    folder = small_run(tmp_path / "run")
+    (folder / "cards").mkdir(exist_ok=True)
+    count = len(list((folder / "cards").iterdir()))
+    done = shapewright("report", folder, sites=(tmp_path / "site",))
+    assert done.returncode == 0, done.stderr
+    page = Page(folder / "report.html")
+    assert "Costs & <others>" in page
+    assert f"{count} cards" in page
+    assert "second <b>part</b>" in page, "text, not markup"
+    assert "No section of bad" in page
+    assert "ValueError: no such price" in page
 
 
 def test_a_page_keeps_below_its_size_with_coarser_meshes_labelled(tmp_path: Path) -> None:

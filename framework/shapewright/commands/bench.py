@@ -90,6 +90,7 @@ def command(context: click.Context, /, json_file: str | None, **options: Any) ->
     from ..host import discover
     from ..registry import load_registry
     from ..report.page import write_report
+    from ..report.plugin_sections import plugin_sections
 
     request = Request(**options)
     if request.out.exists() and not request.out.is_dir():
@@ -104,7 +105,7 @@ def command(context: click.Context, /, json_file: str | None, **options: Any) ->
     defaults = registry.defaults.get("bench", {})
     _write_results(request, outcome, matrix, defaults)
     if request.report and any(cell["status"] != "skipped" for cell in outcome.cells):
-        write_report(request.out, request.out / PAGE)
+        write_report(request.out, request.out / PAGE, sections=plugin_sections(catalog, request.out / "cards"))
     if json_file:
         write_json(json_file, outcome.cells)
     _report(request, outcome, defaults)

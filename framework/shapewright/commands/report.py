@@ -31,12 +31,14 @@ def command(folder: Path, output: Path | None, megabytes: float) -> None:
     DIR is the folder that `shapewright bench` wrote (its --out). The bench writes the page itself when it ends; this
     makes it again, of another size or elsewhere.
     """
+    from ..host import discover
     from ..report.page import write_report
+    from ..report.plugin_sections import plugin_sections
 
     target = output or folder / PAGE
     if target.is_dir():
         raise click.UsageError(f"--output {target}: is a folder, give a file")
-    report = write_report(folder, target, megabytes)
+    report = write_report(folder, target, megabytes, plugin_sections(discover(), folder / "cards"))
     for problem in report.problems:
         click.echo(f"warning: {problem}; its view is left out", err=True)
     coarser = f", {report.simplified} of them coarser for display" if report.simplified else ""

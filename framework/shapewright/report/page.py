@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -32,22 +32,25 @@ class Report:
     problems: tuple[str, ...]
 
 
-def write_report(folder: Path, target: Path, megabytes: float = MEGABYTES) -> Report:
+def write_report(
+    folder: Path, target: Path, megabytes: float = MEGABYTES, sections: Sequence[tuple[str, str]] = ()
+) -> Report:
     """Make the page of a bench's folder.
 
     Args:
         folder: the ``--out`` of a bench.
         target: the HTML file; replaced whole or not at all.
         megabytes: the page stays below this as far as coarser meshes can help.
+        sections: titles and plain texts of plugins; an empty line begins a new paragraph.
     Raises:
         ReportError: ``folder`` is not a bench's or is half-written.
     """
     run = read_run(folder)
     room = int(megabytes * 1e6)
-    frame = _page(run, page_data(run, {}), [])
+    frame = _page(run, page_data(run, {}), [], sections)
     # What is not a mesh, with some air for the numbers of meshes in cells; three bytes become four characters.
     meshes, problems = meshes_within(run, max(1, int((room - len(frame.encode()) - 40 * len(run.cells)) * 3 / 4)))
-    text = _page(run, page_data(run, meshes), [mesh.blob for mesh in meshes.values()], problems)
+    text = _page(run, page_data(run, meshes), [mesh.blob for mesh in meshes.values()], sections, problems)
     write_text(target, text)
     small = sum(mesh.faces < mesh.full_faces for mesh in meshes.values())
     return Report(target, len(text.encode()), len(meshes), small, tuple(problems))
@@ -72,7 +75,10 @@ def script_meshes(blobs: Iterable[bytes]) -> str:
     )
 
 
-def _page(run: RunFolder, data: Mapping[str, Any], blobs: list[bytes], problems: Iterable[str] = ()) -> str:
+def _page(
+    run: RunFolder, data: Mapping[str, Any], blobs: list[bytes], sections: Sequence[tuple[str, str]],
+    problems: Iterable[str] = (),
+) -> str:  # fmt: skip
     tried = [cell for cell in run.cells if cell["status"] != "skipped"]
     failed = [cell for cell in tried if cell["status"] == "failed"]
     dates = sorted(filter(None, (cell["provenance"].get("date") for cell in tried)))
@@ -88,6 +94,7 @@ def _page(run: RunFolder, data: Mapping[str, Any], blobs: list[bytes], problems:
         table=_table(data),
         failures=_failures(failed),
         skipped=_skipped(run.cells),
+        sections="".join(_section(title, text) for title, text in sections),
         definitions=_definitions(run.definitions),
         provenance=provenance_tables(run),
         problems="".join(f"<p class=problem role=status>{escape(line)}</p>" for line in problems),
@@ -169,6 +176,11 @@ def _skipped(cells: list[dict[str, Any]]) -> str:
         return ""
     items = "".join(f"<li><strong>{escape(c['pipeline'])}</strong>: {escape(c['reason'])}</li>" for c in skipped)
     return f"<details><summary>{len(skipped)} pairs that do not fit</summary><ul>{items}</ul></details>"
+
+
+def _section(title: str, text: str) -> str:
+    paragraphs = "".join(f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip())
+    return f"<section><h2>{escape(title)}</h2>{paragraphs}</section>"
 
 
 def _definitions(definitions: Mapping[str, Mapping[str, Any]]) -> str:
