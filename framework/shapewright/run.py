@@ -161,6 +161,23 @@ def named_outputs(plan: Plan, stage: Stage, result: Any) -> dict[str, Any]:
     return made
 
 
+def call_stage(
+    plan: Plan, catalog: Catalog, stage: Stage, part: Any, given: Mapping[str, Any], rng: Any
+) -> tuple[dict[str, Any], float]:
+    """Call a stage's verb on ``given`` ports, with ``rng`` if it draws; named outputs, and seconds of the verb alone."""
+    verb = getattr(part, stage.verb)
+    arguments = {**given, **stage.options}
+    if "rng" in accepted_options(plan, stage, verb):
+        arguments["rng"] = rng
+    catalog.hook.before_stage(stage=stage.id, inputs={name: given[port] for port, name in stage.inputs.items()})
+    start = perf_counter()
+    result = verb(**arguments)
+    seconds = perf_counter() - start
+    made = named_outputs(plan, stage, result)
+    catalog.hook.after_stage(stage=stage.id, outputs=made, seconds=seconds)
+    return made, seconds
+
+
 def execute(
     plan: Plan,
     catalog: Catalog,
@@ -190,15 +207,9 @@ def execute(
     values = dict(inputs)
     seconds: dict[str, float] = {}
     for stage in plan.stages:
-        verb = getattr(parts[stage.component], stage.verb)
-        arguments = {port: values[name] for port, name in stage.inputs.items()} | dict(stage.options)
-        if "rng" in accepted_options(plan, stage, verb):
-            arguments["rng"] = stage_stream(seed, stage.id, sample)
-        catalog.hook.before_stage(stage=stage.id, inputs={name: values[name] for name in stage.inputs.values()})
-        start = perf_counter()
-        result = verb(**arguments)
-        seconds[stage.id] = perf_counter() - start
-        made = named_outputs(plan, stage, result)
+        given = {port: values[name] for port, name in stage.inputs.items()}
+        made, seconds[stage.id] = call_stage(
+            plan, catalog, stage, parts[stage.component], given, stage_stream(seed, stage.id, sample)
+        )
         values |= made
-        catalog.hook.after_stage(stage=stage.id, outputs=made, seconds=seconds[stage.id])
     return Run(values, seconds, values[plan.output])

@@ -22,7 +22,7 @@ from .errors import ResourceError, ShapewrightError, StateError
 from .host import Catalog
 from .plan import Plan, Stage
 from .residency import Residency
-from .run import accepted_options, named_outputs, refuse_what_cannot_fit
+from .run import call_stage, refuse_what_cannot_fit
 from .spec import satisfies
 from .states import FunctionField
 from .streams import stage_stream
@@ -204,20 +204,12 @@ def _call(
     identities: list[object],
 ) -> list[dict[str, Any]]:
     part = residency.parts[stage.component]
-    verb = getattr(part, stage.verb)
-    accepted = accepted_options(plan, stage, verb)
     given = {port: [sample.values[name] for sample in samples] for port, name in stage.inputs.items()}
     values = {port: items[0] if len(items) == 1 else stacked(items, port, stage.id) for port, items in given.items()}
     if learned(part):
         values = {port: moved(value, residency.device) for port, value in values.items()}
-    arguments = values | dict(stage.options)
-    if "rng" in accepted:
-        streams = [stage_stream(seed, stage.id, identity) for identity in identities]
-        arguments["rng"] = streams[0] if len(streams) == 1 else streams
-    catalog.hook.before_stage(stage=stage.id, inputs={name: values[port] for port, name in stage.inputs.items()})
-    start = perf_counter()
-    made = named_outputs(plan, stage, verb(**arguments))
-    catalog.hook.after_stage(stage=stage.id, outputs=made, seconds=perf_counter() - start)
+    streams = [stage_stream(seed, stage.id, identity) for identity in identities]
+    made, _ = call_stage(plan, catalog, stage, part, values, streams[0] if len(streams) == 1 else streams)
     if len(samples) == 1:
         return [made]
     apart = {name: unbound(value, len(samples), name) for name, value in made.items()}
