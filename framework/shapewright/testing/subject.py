@@ -61,10 +61,6 @@ class Subject:
         """The component's class."""
         return self.catalog.load(self.spec.key)
 
-    def all_options(self) -> dict[str, Any]:
-        """The caller's options, with a small resolution where the component has one and the caller named none."""
-        return with_toy_resolution(self.cls, self.options)
-
     def fresh(self) -> Any:
         """A new instance; learned ones in evaluation mode, with weights drawn from a fixed stream."""
         with torch.random.fork_rng(devices=[]):

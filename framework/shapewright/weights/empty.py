@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -57,9 +56,3 @@ def parameter_bytes(module: nn.Module) -> int:
 def learned(part: object) -> bool:
     """Whether ``part`` is a network with parameters."""
     return isinstance(part, nn.Module) and next(part.parameters(), None) is not None
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Device of the first parameter or buffer; the CPU where there is none."""
-    tensor = next(iter([*module.parameters(), *module.buffers()]), None)
-    return torch.device("cpu") if tensor is None else tensor.device

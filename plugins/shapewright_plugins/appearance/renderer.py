@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .views import Painter, fitting_orbit
 
-ALWAYS = ("depth", "normal", "mask")
 BUFFERS = ("base_color", "metallic", "roughness", "alpha", "color", "face_id")
 
 
