@@ -164,7 +164,7 @@ def named_outputs(plan: Plan, stage: Stage, result: Any) -> dict[str, Any]:
 def call_stage(
     plan: Plan, catalog: Catalog, stage: Stage, part: Any, given: Mapping[str, Any], rng: Any
 ) -> tuple[dict[str, Any], float]:
-    """Call a stage's verb on ``given`` ports, with ``rng`` if it draws; named outputs, and seconds of the verb alone."""
+    """Call a stage's verb on ``given`` ports, with ``rng`` if it draws: named outputs, and the seconds of the verb."""
     verb = getattr(part, stage.verb)
     arguments = {**given, **stage.options}
     if "rng" in accepted_options(plan, stage, verb):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from ..host import Catalog
 
@@ -13,7 +15,8 @@ def plugin_sections(catalog: Catalog, cards: Path) -> list[tuple[str, str]]:
     for implementation in catalog.hook.report_sections.get_hookimpls():
         arguments = dict.fromkeys(implementation.argnames, cards)
         try:
-            sections += [(str(title), str(text)) for title, text in implementation.function(**arguments)]
+            made = cast("Iterable[tuple[str, str]]", implementation.function(**arguments))
+            sections += [(str(title), str(text)) for title, text in made]
         except Exception as error:  # a plugin may fail in any way: the figures are not to be lost for it
             reason = f"{type(error).__name__}: {error}"
             sections.append((f"No section of {implementation.plugin_name}", f"The plugin failed with {reason}"))
