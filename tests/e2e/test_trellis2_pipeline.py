@@ -19,7 +19,14 @@ from shapewright.weights.fill import fill_at_random
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = discover()
 REGISTRY: dict[str, Any] = yaml.safe_load((ROOT / "registry.yaml").read_text())["pipelines"]
-NAMES = ["trellis2-512", "trellis2-1024", "trellis2-1536", "trellis2-texturing", "trellis2-reconstruct"]
+NAMES = [
+    "trellis2-512",
+    "trellis2-1024",
+    "trellis2-1024-direct",
+    "trellis2-1536",
+    "trellis2-texturing",
+    "trellis2-reconstruct",
+]
 FLOW = {
     "model_channels": 24, "cond_channels": 24, "num_blocks": 1, "num_heads": 2, "mlp_ratio": 2.0, "in_channels": 4,
     "out_channels": 4,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from shapewright.errors import ConfigError
 from shapewright.interfaces import Sampler, Velocity
@@ -70,7 +71,9 @@ class Trellis2Euler(Sampler[SamplerConfig]):
         """
         if steps < 1:
             raise ConfigError(f"steps must be at least 1, not {steps}")
-        times = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+        # NumPy's, as published: a time that lies on the border of an interval (12 steps, rescale_t 3: 0.6) falls to the
+        # side that its rounding takes it to.
+        times = torch.from_numpy(np.linspace(1.0, 0.0, steps + 1))
         rescale = self.config.rescale_t
         return rescale * times / (1 + (rescale - 1) * times)
 
