@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from shapewright import ConfigError, StateError
 from shapewright.errors import WeightsError
 from shapewright.states import Condition, Mesh, SparseLatent, SparseTensor, SurfaceSamples, TokenLatent, Tokens
 from shapewright.streams import stream
+from shapewright.weights.checkpoint import open_checkpoint
+from shapewright.weights.fill import ReadWhenAsked, fill_from, save_weights
 from shapewright_plugins.triposg.attention import HeadAttention, softmax_attention
 from shapewright_plugins.triposg.dit import TripoSGDiT, TripoSGScribbleDiT
 from shapewright_plugins.triposg.dit_config import Config as DiTConfig
@@ -133,6 +137,30 @@ def test_weights_keep_their_dtype(vae: TripoSGVAE) -> None:
         wanted = vae.decoder(points[None], vae.prepare(latent().values))
         found = other.decoder(points[None], other.prepare(latent().values)).float()
     assert float((found - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
+
+
+def test_projections_are_put_in_order_while_they_are_read(
+    dit: TripoSGDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never more than the three of one layer are in memory in the published order, in whatever dtype."""
+    files = save_weights(dit, tmp_path / "model.safetensors")
+    with torch.device("meta"):
+        other = TripoSGDiT(DIT)
+    alive: list[weakref.ref[Tensor]] = []
+    original = ReadWhenAsked.__getitem__
+
+    def watched(self: ReadWhenAsked, key: str) -> Tensor:
+        assert sum(reference() is not None for reference in alive) <= 3
+        tensor = original(self, key)
+        if any(f".to_{letter}." in key for letter in "kv") or "attn1.to_q" in key:
+            alive.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(ReadWhenAsked, "__getitem__", watched)
+    fill_from(other, open_checkpoint(files), "flow", dtype=torch.bfloat16)
+    assert len(alive) == 5 * DIT.num_layers
+    for mine, loaded in zip(dit.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine.bfloat16(), loaded)
 
 
 def test_all_differences_of_a_checkpoint_are_listed(vae: TripoSGVAE) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,16 +124,22 @@ def test_loading_one_tensor_in_another_dtype_never_holds_two_copies_of_all(tmp_p
     files = stored(filled(), tmp_path)
     checkpoint = open_checkpoint(files)
     alive: list[weakref.ref[torch.Tensor]] = []
-    original = type(checkpoint).state
+    original = type(checkpoint).reader
 
-    def watched(self, device="cpu"):  # type: ignore[no-untyped-def]
-        for key, tensor in original(self, device):
-            assert sum(reference() is not None for reference in alive) <= 1
-            if not key.startswith("norm."):  # those stay as they are, without a copy
-                alive.append(weakref.ref(tensor))
-            yield key, tensor
+    @contextmanager
+    def watched(self, device="cpu") -> Iterator[Callable[[str], torch.Tensor]]:  # type: ignore[no-untyped-def]
+        with original(self, device) as read:
 
-    monkeypatch.setattr(type(checkpoint), "state", watched)
+            def reading(key: str) -> torch.Tensor:
+                assert sum(reference() is not None for reference in alive) <= 1
+                tensor = read(key)
+                if not key.startswith("norm."):  # those stay as they are, without a copy
+                    alive.append(weakref.ref(tensor))
+                return tensor
+
+            yield reading
+
+    monkeypatch.setattr(type(checkpoint), "reader", watched)
     fill_from(hollow(), checkpoint, "flow", dtype=torch.bfloat16)
     assert len(alive) == 4
 

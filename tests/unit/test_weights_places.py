@@ -189,8 +189,8 @@ def test_loading_takes_no_memory_beside_the_file_and_converting_takes_the_result
         mapped, converted = network(), network()
     before = anonymous_bytes()
     fill_from(mapped, open_checkpoint(files), "mapped")
-    total = sum(float(parameter.detach().sum(dtype=torch.float64)) for parameter in mapped.parameters())
-    assert abs(total) < 1e6  # every page was read
+    # Reads every page without a converted copy, whose memory an allocator may keep.
+    assert max(float(parameter.detach().amax()) for parameter in mapped.parameters()) < 1
     assert anonymous_bytes() - before < whole / 3
     before = anonymous_bytes()
     fill_from(converted, open_checkpoint(files), "converted", dtype=torch.bfloat16)

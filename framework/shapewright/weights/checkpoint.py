@@ -4,8 +4,8 @@ for."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,20 @@ class Checkpoint:
                 handle = stack.enter_context(_opened(file, str(device)))
                 for key, stored in entries:
                     yield key, handle.get_tensor(stored.key)
+
+    @contextmanager
+    def reader(self, device: torch.device | str = "cpu") -> Iterator[Callable[[str], Tensor]]:
+        """A function from a key to its tensor on ``device``, for any order and any part of them."""
+        with ExitStack() as stack:
+            files = {stored.file for stored in self.tensors.values()}
+            handles = {file: stack.enter_context(_opened(file, str(device))) for file in files}
+
+            def read(key: str) -> Tensor:
+                stored = self.tensors[key]
+                tensor: Tensor = handles[stored.file].get_tensor(stored.key)
+                return tensor
+
+            yield read
 
 
 def open_checkpoint(files: Sequence[Path], prefix: str = "") -> Checkpoint:

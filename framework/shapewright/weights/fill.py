@@ -1,8 +1,8 @@
 """Weights into components and back: every difference of keys, shapes and dtypes at once, tensors without a second copy.
 
-A component keeps its own names unless it has ``load_published(state)`` (fill from a dict with the keys, shapes and
+A component keeps its own names unless it has ``load_published(state)`` (fill from a mapping with the keys, shapes and
 order of rows of published files, tensors becoming the parameters) and ``published_state()`` (such a dict of itself).
-One that has only the first checks what it is given by itself. ``float32_keys``, patterns of keys, names what stays
+With both, tensors are read as they are asked for; with the first alone it checks what it is given by itself. ``float32_keys``, patterns of keys, names what stays
 float32 whatever dtype is asked for.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,64 @@ def differences(
 
 def state_differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """:func:`differences` from tensors that are at hand, for a component that is given them without a file."""
-    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", **_SPELLED}
-    stored = {
-        key: Stored(tuple(value.shape), names.get(value.dtype, str(value.dtype)), Path(), key)
-        for key, value in state.items()
-    }
+    stored = state.described() if isinstance(state, ReadWhenAsked) else {k: _described(v, k) for k, v in state.items()}
     return differences(wanted, Checkpoint((), stored))
+
+
+def _described(tensor: Tensor, key: str) -> Stored:
+    return Stored(tuple(tensor.shape), _spelled(tensor.dtype), Path(), key)
+
+
+def _spelled(dtype: torch.dtype) -> str:
+    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", **_SPELLED}
+    return names.get(dtype, str(dtype))
+
+
+class ReadWhenAsked(Mapping[str, Tensor]):
+    """Tensors of a file in the dtype that was asked for, each read when it is asked for and held by nobody here.
+
+    A component that puts rows in another order thereby never has both orders of all of them in memory.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[str],
+        checkpoint: Checkpoint,
+        read: Callable[[str], Tensor],
+        cast: Callable[[str], torch.dtype | None],
+        beside: Mapping[str, Tensor],
+    ) -> None:
+        self._keys = dict.fromkeys(keys)
+        self._checkpoint, self._read, self._cast, self._beside = checkpoint, read, cast, beside
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._keys:
+            raise KeyError(key)
+        if key in self._beside:
+            return self._beside[key]
+        tensor, dtype = self._read(key), self._cast(key)
+        return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def described(self) -> dict[str, Stored]:
+        """Shapes and dtypes of all, without reading one."""
+        found = {}
+        for key in self._keys:
+            if key in self._beside:
+                found[key] = _described(self._beside[key], key)
+                continue
+            stored, dtype = self._checkpoint.tensors[key], self._cast(key)
+            floats = stored.dtype in FLOATS | HALF_BYTES
+            found[key] = replace(stored, dtype=_spelled(dtype)) if floats and dtype is not None else stored
+        return found
 
 
 def check_fit(
@@ -133,15 +186,22 @@ def fill_from(
     """
     check_fit(part, checkpoint, what, dtype=dtype, ignore=ignore)
     exact = getattr(part, "float32_keys", ())
-    wanted = None if checks_itself(part) else published_state(part)
-    state = {key: tensor for key, tensor in (wanted or {}).items() if key not in checkpoint.tensors}
-    for key, tensor in checkpoint.state(device):
-        if (wanted is not None and key not in wanted) or (wanted is None and _matches(key, ignore)):
-            continue
-        if dtype is not None and tensor.is_floating_point():
-            tensor = tensor.to(torch.float32 if _matches(key, exact) else dtype)
-        state[key] = tensor
-    fill(part, state if wanted is None else {key: state[key] for key in wanted}, what)
+
+    def cast(key: str) -> torch.dtype | None:
+        return torch.float32 if dtype is not None and _matches(key, exact) else dtype
+
+    if checks_itself(part):
+        state = {}
+        for key, tensor in checkpoint.state(device):
+            if not _matches(key, ignore):
+                kind = cast(key)
+                state[key] = tensor if kind is None or not tensor.is_floating_point() else tensor.to(kind)
+        fill(part, state, what)
+    else:
+        wanted = published_state(part)
+        beside = {key: tensor for key, tensor in wanted.items() if key not in checkpoint.tensors}
+        with checkpoint.reader(device) as read:
+            fill(part, ReadWhenAsked(wanted, checkpoint, read, cast, beside), what)
     part.to(device)  # parameters are there already; buffers that no file has move now
 
 

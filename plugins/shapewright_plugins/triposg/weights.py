@@ -54,7 +54,8 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], *, what: str 
     """Fill ``module`` from a published state dict.
 
     Tensors become the parameters themselves, with their dtype and device, so that a module built on the meta device is
-    filled without a second copy; attention projections are copied once for their order.
+    filled without a second copy; attention projections are copied once for their order, layer by layer: where ``state``
+    reads what is asked for, the copies are all there is.
 
     Raises:
         WeightsError: keys, shapes or kinds of numbers differ; all differences are listed.
@@ -68,7 +69,7 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], *, what: str 
 
 def _reordered(module: nn.Module, state: Mapping[str, Tensor], reorder: object) -> dict[str, Tensor]:
     assert callable(reorder)
-    result = dict(state)
+    result: dict[str, Tensor] = {}
     for name, part in module.named_modules():
         if not isinstance(part, HeadAttention):
             continue
@@ -79,4 +80,4 @@ def _reordered(module: nn.Module, state: Mapping[str, Tensor], reorder: object) 
             if all(key in state for key in keys):
                 rows = reorder([state[key] for key in keys], part.heads)
                 result.update(zip(keys, rows, strict=True))
-    return result
+    return {key: result[key] if key in result else state[key] for key in state}
