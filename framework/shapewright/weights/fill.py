@@ -2,8 +2,8 @@
 
 A component keeps its own names unless it has ``load_published(state)`` (fill from a mapping with the keys, shapes and
 order of rows of published files, tensors becoming the parameters) and ``published_state()`` (such a dict of itself).
-With both, tensors are read as they are asked for; with the first alone it checks what it is given by itself. ``float32_keys``, patterns of keys, names what stays
-float32 whatever dtype is asked for.
+With both, tensors are read as they are asked for; with the first alone it checks what it is given by itself.
+``float32_keys``, patterns of keys, names what stays float32 whatever dtype is asked for.
 """
 
 from __future__ import annotations
