@@ -42,6 +42,8 @@ class FlowTransformerConfig:
     mlp_ratio: float = 4.0
     pe_mode: str = "ape"
     """``ape``: a position code added to the tokens; ``rope``: queries and keys of self-attention turned by it."""
+    rope_freq: tuple[float, float] = (1.0, 10000.0)
+    """Highest frequency of ``rope``, and the base of its powers."""
     share_mod: bool = False
     """One modulation layer for the model, and an offset for each block, instead of a layer for each."""
     qk_rms_norm: bool = False
@@ -65,6 +67,8 @@ class FlowTransformerConfig:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.pe_mode not in ("ape", "rope"):
             raise ConfigError(f"pe_mode must be ape or rope, not {self.pe_mode!r}")
+        if len(self.rope_freq) != 2 or min(self.rope_freq) <= 0:
+            raise ConfigError(f"rope_freq must be two positive numbers, not {tuple(self.rope_freq)}")
         if self.initialization not in ("vanilla", "scaled"):
             raise ConfigError(f"initialization must be vanilla or scaled, not {self.initialization!r}")
         if self.model_channels % self.heads:
@@ -112,11 +116,15 @@ class FlowTransformer(nn.Module):
     def self_attention(self, block: int) -> Attention[Any]:
         """Of one block."""
         config = self.config
+        turning = {}
+        if config.pe_mode == "rope" and tuple(config.rope_freq) != (1.0, 10000.0):
+            turning = {"rope_first": config.rope_freq[0], "rope_base": config.rope_freq[1]}
         return make_attention(
             FullAttention if config.attention is None else config.attention,
             channels=config.model_channels,
             heads=config.heads,
             rope=config.pe_mode == "rope",
+            **turning,
             qk_norm="per-head" if config.qk_rms_norm else "none",
             block=block,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from shapewright.errors import StateError
@@ -16,13 +17,14 @@ from torch import Tensor
 class StructureFlow(FlowTransformer):
     """Velocity of a dense structure latent; tokens are the cells of the grid, x slowest.
 
-    Checkpoints carry a position code (``rope_phases`` or ``pos_emb``), which follows from the config and is made again.
+    Checkpoints carry a position code (``rope_phases`` or ``pos_emb``), which follows from the config and is made again;
+    ``rope_freq`` has no effect on it, as published.
     """
 
     recomputed = ("rope_phases", "pos_emb")
 
     def __init__(self, config: FlowTransformerConfig) -> None:
-        super().__init__(config)
+        super().__init__(replace(config, rope_freq=FlowTransformerConfig.rope_freq))
         self.embed = AbsolutePositionEmbedding(config.model_channels) if config.pe_mode == "ape" else None
 
     def layout(self, batch: int, device: torch.device | str = "cpu") -> Layout:

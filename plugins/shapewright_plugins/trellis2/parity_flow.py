@@ -41,11 +41,13 @@ def sampler_case(case: GoldenCase) -> Answer:
         name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
     }
     sampler = Trellis2Euler(SamplerConfig(**{name: value for name, value in options.items() if name in names}))
-    guidance = config.get("guidance_strength", 1.0)
-    steps = list(sampler.trajectory(model, noise, steps=config["steps"], guidance=guidance, layout=layout))
+    # What a case leaves out is the published library's default.
+    guidance = config.get("guidance_strength", 1.0 if case.component == "FlowEulerSampler" else 3.0)
+    count = config.get("steps", 50)
+    steps = list(sampler.trajectory(model, noise, steps=count, guidance=guidance, layout=layout))
     return Answer({
-        "samples": sampler.integrate(model, noise, steps=config["steps"], guidance=guidance, layout=layout),
-        "t_seq": sampler.times(config["steps"]),
+        "samples": sampler.integrate(model, noise, steps=count, guidance=guidance, layout=layout),
+        "t_seq": sampler.times(count),
         "x_first": steps[0].x,
         "x0_first": steps[0].start,
         "x0_last": steps[-1].start,

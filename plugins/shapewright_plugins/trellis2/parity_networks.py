@@ -49,6 +49,11 @@ def _voxels(coords: Tensor, feats: Tensor, resolution: int | None = None) -> Spa
     )
 
 
+def _coarse(resolution: int, network: SparseUnetDecoder) -> int:
+    """Cells an axis of the latent of a grid of ``resolution``."""
+    return -(-resolution // 2**network.config.moves)
+
+
 @torch.no_grad()
 def shape_encoder_case(case: GoldenCase) -> Answer:
     """Component ``FlexiDualGridVaeEncoder``."""
@@ -75,7 +80,7 @@ def shape_decoder_case(case: GoldenCase) -> Answer:
     config = case.config
     network = _loaded(SparseUnetDecoder(unet_config(config, SHAPE_CHANNELS["decoder"])), case)
     resolution = config["resolution"]
-    latent = _voxels(case.inputs["coords"], case.inputs["feats"], resolution >> network.config.moves)
+    latent = _voxels(case.inputs["coords"], case.inputs["feats"], _coarse(resolution, network))
     fine, logits = network(latent)
     margin = config.get("voxel_margin", MARGIN)
     dual, flags, weights = split_channels(fine.feats, margin)
@@ -102,7 +107,7 @@ def shape_training_case(case: GoldenCase) -> Answer:
     resolution = config["resolution"]
     given = _voxels(inputs["coords"], inputs["vertices"], resolution)
     levels = levels_of(given, network.config.moves)
-    latent = _voxels(inputs["latent_coords"], inputs["latent"], resolution >> network.config.moves)
+    latent = _voxels(inputs["latent_coords"], inputs["latent"], _coarse(resolution, network))
     fine, logits = network(latent, levels=levels)
     dual, flags, weights = split_channels(fine.feats, config.get("voxel_margin", MARGIN))
     wanted_flags = inputs["intersected"] != 0
