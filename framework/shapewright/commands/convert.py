@@ -36,8 +36,9 @@ def command(
 ) -> None:
     """Take MESH through a pipeline and write the result, in the position and size of the original.
 
-    Without --pipeline, one of MESH and TARGET is a file of a representation's own format (`.vxz`): a mesh is stored
-    as such a file with its materials, such a file is made a mesh again, or rewritten in another format.
+    MESH may be a file of a representation's own format (`.vxz`) where the pipeline starts there. Without --pipeline,
+    one of MESH and TARGET is such a file: a mesh is stored as one with its materials, it is made a mesh again with
+    colours at its vertices, or rewritten in another format.
     """
     from ..errors import ConfigError, MeshError, PlanError
     from ..host import discover
@@ -58,8 +59,8 @@ def command(
         return
     entry = load_registry(registries, catalog).pipeline(pipeline, overrides)
     plan = check(pipeline, entry, catalog)
-    if list(plan.inputs.values()) != ["mesh"] or not satisfies(plan.tags[plan.output], "mesh"):
-        raise PlanError(pipeline, ["convert wants a pipeline from one mesh to one mesh"])
+    if len(plan.inputs) != 1 or not satisfies(plan.tags[plan.output], "mesh"):
+        raise PlanError(pipeline, ["convert wants a pipeline with one input, and a mesh as its result"])
     if resolution is not None:
         swept = [alias for alias, part in plan.parts.items() if part.spec.kind == "representation"]
         if not swept:
@@ -71,11 +72,11 @@ def command(
             }
         plan = check(pipeline, entry, catalog)
 
-    from ..mesh_io import check_mesh_suffix, load_mesh, save_mesh
-    from ..normalise import normalise
+    from ..mesh_io import check_mesh_suffix, save_mesh
     from ..run import build_parts, execute, refuse_what_cannot_fit
     from ..run_files import refuse_outputs
     from .check import check_options
+    from .convert_states import read_input
 
     check_mesh_suffix(output)
     refuse_outputs([output], overwrite)
@@ -83,11 +84,9 @@ def command(
     parts = build_parts(plan, catalog)
     refuse_what_cannot_fit(parts, pipeline)
     with reported_warnings():
-        original = load_mesh(mesh)
+        original, placement = read_input(catalog, mesh, plan)
         try:
-            reference, placement = normalise(original)
-            inputs = dict.fromkeys(plan.inputs, reference)
-            run = execute(plan, catalog, inputs, parts=parts, seed=seed, sample=mesh.name)
+            run = execute(plan, catalog, dict.fromkeys(plan.inputs, original), parts=parts, seed=seed, sample=mesh.name)
         except MeshError as error:
             raise MeshError(f"{mesh}: {error}") from None
     result = run.output

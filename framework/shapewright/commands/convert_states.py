@@ -11,6 +11,8 @@ import torch
 
 from ..errors import ConfigError, MeshError, UnknownComponentError
 from ..host import Catalog, discover
+from ..normalise import Placement
+from ..plan import Plan
 from ..spec import FileFormat, satisfies
 
 
@@ -34,12 +36,39 @@ def _function(reference: str) -> Any:
 
 def describe(path: Path) -> dict[str, Any]:
     """What ``shapewright info FILE`` prints."""
+    from ..mesh_io import READABLE
+
     catalog = discover()
     chosen = format_of(catalog, path)
+    if chosen is None and path.suffix.lower() in READABLE:
+        from .describe_mesh import describe_mesh
+
+        return describe_mesh(path)
     if chosen is None:
-        raise ConfigError(f"{path}: info reads {known_suffixes(catalog)}")
+        raise ConfigError(f"{path}: info reads {known_suffixes(catalog)} and meshes ({', '.join(READABLE)})")
     facts: dict[str, Any] = _function(chosen.describe)(path)
     return {"file": str(path), **facts}
+
+
+def read_input(catalog: Catalog, source: Path, plan: Plan) -> tuple[Any, Placement]:
+    """What a plan with one input takes from ``source``: a mesh with its materials, or a state of a plugin's format."""
+    (wanted,) = plan.inputs.values()
+    chosen = format_of(catalog, source)
+    if chosen is not None:
+        if not satisfies(chosen.tag, wanted):
+            raise ConfigError(f"{source}: holds {chosen.tag!r}, and pipeline {plan.name!r} starts from {wanted!r}")
+        state, placement = _function(chosen.read)(source)
+        return state, placement
+    if not satisfies("mesh", wanted):
+        raise ConfigError(f"{source}: pipeline {plan.name!r} starts from {wanted!r}, files {known_suffixes(catalog)}")
+    from ..normalise import normalise
+    from ..textured_meshes import load_textured_mesh
+
+    mesh = load_textured_mesh(source)
+    try:
+        return normalise(mesh)
+    except MeshError as error:
+        raise MeshError(f"{source}: {error}") from None
 
 
 def convert_states(
@@ -77,6 +106,11 @@ def convert_states(
     mesh = kind(kind.Config()).extract(state)
     if len(mesh.faces) == 0:
         raise MeshError(f"{source}: the result has no face")
+    if target.suffix.lower() == ".glb" and "metallic" in mesh.attributes:
+        note = (
+            "colours are kept at vertices, metallic and roughness are not; --pipeline textured-from-o-voxel bakes them"
+        )
+        click.echo(f"note: {note}", err=True)
     save_mesh(placement.restore(mesh), target, overwrite=overwrite)
     click.echo(f"{target}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
 
