@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 from .atomic import atomic_file
 from .errors import MeshError, MeshWarning, OutputExistsError
-from .mesh_cleaning import INDEXED_TOLERANCE, SOUP_TOLERANCE, Array, clean_triangles, consistent_winding
+from .mesh_cleaning import INDEXED_TOLERANCE, SOUP_TOLERANCE, Array, clean_triangles_rows, consistent_winding
 from .mesh_readers import READERS, read_polygons
 from .mesh_readers.polygons import Polygons
 from .mesh_writers import WRITERS
@@ -64,11 +66,19 @@ def load_mesh(path: str | os.PathLike[str], *, repair: bool = True) -> Mesh:
 def load_mesh_with_counts(path: str | os.PathLike[str], *, repair: bool = True) -> tuple[Mesh, dict[str, int]]:
     """:func:`load_mesh` that returns the counts of its repairs instead of warning (for logs, cards, worker threads)."""
     source = Path(path)
+    with errors_name(source):
+        polygons = read_polygons(source)
+        return _cleaned(polygons) if repair else (_as_stored(polygons), dict(polygons.notes))
+
+
+@contextmanager
+def errors_name(source: Path) -> Iterator[None]:
+    """Whatever goes wrong while a mesh file is read becomes a :class:`MeshError`, one line that begins with its
+    name."""
     try:
         if source.is_dir():
             raise MeshError("is a folder, not a mesh file")
-        polygons = read_polygons(source)
-        return _cleaned(polygons) if repair else (_as_stored(polygons), {})
+        yield
     except FileNotFoundError:
         raise MeshError(f"{source}: no such file") from None
     except MeshError as error:
@@ -89,26 +99,50 @@ def _as_stored(polygons: Polygons) -> Mesh:
 
 
 def _cleaned(polygons: Polygons) -> tuple[Mesh, dict[str, int]]:
-    polygons, counts = _usable(polygons)
-    faces = triangulate(polygons.vertices, polygons.sizes, polygons.corners)
+    cut = cleaned(polygons)
+    colors, given_up = _valid_colors(polygons)
+    cut.counts["vertex colours"] = given_up
+    mesh = _mesh(polygons.vertices[cut.stay], cut.faces, None if colors is None else colors[cut.stay])
+    return mesh, {what: count for what, count in cut.counts.items() if count}
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedTriangles:
+    """What cleaning leaves of polygons."""
+
+    stay: Array
+    """``(K,)`` vertices that stay, in their order."""
+    faces: Array
+    """``(F, 3)`` int64 into those."""
+    corners: Array
+    """``(F, 3)`` int64: which entry of ``Polygons.corners`` each corner was."""
+    counts: Counter[str]
+    """What was dropped, and what the reader passed over."""
+
+
+def cleaned(polygons: Polygons) -> CleanedTriangles:
+    """Polygons as clean triangles; every way to read a mesh comes through here.
+
+    Raises:
+        MeshError: no usable geometry is left.
+    """
+    keep, counts = usable_polygons(polygons)
+    sizes = polygons.sizes[keep]
+    corners = np.flatnonzero(np.repeat(keep, polygons.sizes))
+    if (sizes == 3).all():
+        triangles = corners.reshape(-1, 3)
+    else:  # cut with corners in the place of vertices, so that every corner of a triangle knows which one it was
+        points = polygons.vertices[polygons.corners[corners]]
+        triangles = corners[triangulate(points, sizes, np.arange(len(corners)))]
     tolerance = INDEXED_TOLERANCE if polygons.indexed else SOUP_TOLERANCE
-    stay, faces, dropped = clean_triangles(polygons.vertices, faces, tolerance=tolerance)
+    stay, faces, rows, dropped = clean_triangles_rows(
+        polygons.vertices, polygons.corners[triangles], tolerance=tolerance
+    )
     if not len(faces):
         raise MeshError(f"no face has an area ({dropped['zero-area faces']} without one were dropped)")
-    colors, given_up = _valid_colors(polygons)
     counts.update(dropped)
-    counts["vertex colours"] = given_up
-    mesh = _mesh(polygons.vertices[stay], faces, None if colors is None else colors[stay])
-    return mesh, {what: count for what, count in counts.items() if count}
-
-
-def _usable(polygons: Polygons) -> tuple[Polygons, Counter[str]]:
-    """Only polygons with three corners or more, all of them there and finite."""
-    keep, counts = usable_polygons(polygons)
-    if keep.all():
-        return polygons, counts
-    corners = polygons.corners[np.repeat(keep, polygons.sizes)]
-    return replace(polygons, sizes=polygons.sizes[keep], corners=corners), counts
+    counts.update(polygons.notes)
+    return CleanedTriangles(stay, faces, triangles[rows], counts)
 
 
 def usable_polygons(polygons: Polygons) -> tuple[Array, Counter[str]]:

@@ -11,40 +11,33 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .errors import MeshError, MeshWarning
+from .errors import MeshWarning
 from .materials import Appearance
-from .mesh_cleaning import INDEXED_TOLERANCE, Array, clean_triangles_rows, consistent_winding
-from .mesh_io import load_mesh, usable_polygons
-from .mesh_readers.textured import TexturedPolygons, read_textured_gltf, read_textured_obj
+from .mesh_cleaning import Array, consistent_winding
+from .mesh_io import CleanedTriangles, cleaned, errors_name
+from .mesh_readers import read_textured
+from .mesh_readers.polygons import Polygons
+from .mesh_readers.textured import TexturedPolygons
 from .normalise import bounding_frame
 from .states import Mesh
-from .triangulation import triangulate
-
-_READERS = {".glb": read_textured_gltf, ".gltf": read_textured_gltf, ".obj": read_textured_obj}
 
 
 def load_textured_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """Read a mesh file with its materials; geometry is cleaned as :func:`~shapewright.mesh_io.load_mesh` does it.
+    """Read a mesh file with its materials; the geometry is that of :func:`~shapewright.mesh_io.load_mesh`, exactly.
 
-    A texture that is missing or cannot be read, texture coordinates that are not finite (they become 0) and vertex
-    colours outside [0, 1] (they are cut) are told by the :class:`MeshWarning` that also counts the repairs.
+    A texture that is missing or cannot be read, texture coordinates that are not finite (they become 0), normals that
+    point nowhere (those of their faces count) and vertex colours outside [0, 1] (they are cut) are told by the
+    :class:`MeshWarning` that also counts the repairs.
 
     Returns:
-        A mesh whose ``appearance`` is set where the file has materials; vertex colours of the other formats are in
-        ``attributes["color"]``, as always.
+        A mesh whose ``appearance`` is set where the file has materials, normals, or colours of corners; colours of
+        vertices are in ``attributes["color"]``, as always.
     Raises:
         MeshError: as ``load_mesh``.
     """
     source = Path(path)
-    reader = _READERS.get(source.suffix.lower())
-    if reader is None or not source.is_file() or source.stat().st_size == 0:
-        return load_mesh(path)
-    try:
-        mesh, counts = _cleaned(reader(source))
-    except MeshError as error:
-        raise MeshError(f"{source}: {error}") from None
-    except OSError as error:
-        raise MeshError(f"{source}: cannot be read: {error.strerror or error}") from None
+    with errors_name(source):
+        mesh, counts = _cleaned(read_textured(source))
     if counts:
         warnings.warn(MeshWarning(str(source), counts), stacklevel=2)
     return mesh
@@ -52,40 +45,35 @@ def load_textured_mesh(path: str | os.PathLike[str]) -> Mesh:
 
 def _cleaned(textured: TexturedPolygons) -> tuple[Mesh, dict[str, int]]:
     polygons = textured.polygons
-    keep, counts = usable_polygons(polygons)
-    owner = np.repeat(np.arange(len(keep)), polygons.sizes)
-    corners = np.flatnonzero(keep[owner])  # of the polygons that stay
-    # Cut with corners in the place of vertices, so that every corner of a triangle knows which one it was.
-    points = polygons.vertices[polygons.corners[corners]]
-    triangles = corners[triangulate(points, polygons.sizes[keep], np.arange(len(corners)))]
-    stay, faces, rows, dropped = clean_triangles_rows(
-        polygons.vertices, polygons.corners[triangles], tolerance=INDEXED_TOLERANCE
-    )
-    if not len(faces):
-        raise MeshError(f"no face has an area ({dropped['zero-area faces']} without one were dropped)")
-    counts.update(dropped)
-    triangles = triangles[rows]
+    cut = cleaned(polygons)
+    attributes, given_up = _vertex_colors(polygons, cut.stay)
+    if textured.colors is None:
+        cut.counts["vertex colours"] = given_up
     mesh = Mesh(
-        torch.from_numpy(np.ascontiguousarray(polygons.vertices[stay])),
-        torch.from_numpy(np.ascontiguousarray(faces)),
-        oriented=consistent_winding(faces),
-        attributes=_vertex_colors(textured, stay),
-        appearance=_appearance(textured, triangles, owner, counts),
+        torch.from_numpy(np.ascontiguousarray(polygons.vertices[cut.stay])),
+        torch.from_numpy(np.ascontiguousarray(cut.faces)),
+        oriented=consistent_winding(cut.faces),
+        attributes=attributes,
     )
-    counts.update(textured.problems)
-    return replace(mesh, frame=bounding_frame(mesh)), {what: count for what, count in counts.items() if count}
+    look = _appearance(textured, mesh, cut)
+    mesh = replace(mesh, frame=bounding_frame(mesh), appearance=look)
+    return mesh, {what: count for what, count in cut.counts.items() if count}
 
 
-def _vertex_colors(textured: TexturedPolygons, stay: Array) -> dict[str, torch.Tensor]:
-    colors = textured.polygons.colors
-    if colors is None or not ((colors >= 0) & (colors <= 1)).all():
-        return {}
-    return {"color": torch.from_numpy(np.ascontiguousarray(colors[stay], np.float32))}
+def _vertex_colors(polygons: Polygons, stay: Array) -> tuple[dict[str, torch.Tensor], int]:
+    colors = polygons.colors
+    if colors is None:
+        return {}, 0
+    if not ((colors >= 0) & (colors <= 1)).all():
+        return {}, len(colors)
+    return {"color": torch.from_numpy(np.ascontiguousarray(colors[stay], np.float32))}, 0
 
 
-def _appearance(textured: TexturedPolygons, triangles: Array, owner: Array, counts: Counter[str]) -> Appearance | None:
-    """What the faces ``triangles`` ``(F, 3)`` (numbers of corners) look like; ``None`` where nothing is said."""
-    if not textured.materials and textured.colors is None:
+def _appearance(textured: TexturedPolygons, mesh: Mesh, cut: CleanedTriangles) -> Appearance | None:
+    """What the faces of ``mesh`` look like; ``None`` where nothing is said."""
+    triangles, counts = cut.corners, cut.counts
+    normals = _normals(textured.normals, mesh, triangles, counts)
+    if not textured.materials and textured.colors is None and normals is None:
         return None
     uvs = []
     for stored in textured.uvs:
@@ -97,9 +85,35 @@ def _appearance(textured: TexturedPolygons, triangles: Array, owner: Array, coun
         valid = np.nan_to_num(np.clip(textured.colors, 0.0, 1.0), nan=1.0)
         counts["vertex colours outside 0 to 1"] += int((valid != textured.colors).any(axis=1).sum())
         colors = _single(valid[triangles])
-    materials = textured.polygon_materials
-    rows = None if materials is None else torch.from_numpy(np.ascontiguousarray(materials[owner[triangles[:, 0]]]))
-    return Appearance(textured.materials, rows, tuple(uvs), colors)
+    elif "color" in mesh.attributes and not textured.materials:
+        colors = mesh.attributes["color"][mesh.faces]  # a writer of appearances looks nowhere else
+    rows = None
+    if textured.polygon_materials is not None and textured.materials:
+        sizes = textured.polygons.sizes
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        rows = torch.from_numpy(np.ascontiguousarray(textured.polygon_materials[owner[triangles[:, 0]]]))
+    return Appearance(textured.materials, rows, tuple(uvs), colors, normals)
+
+
+def _normals(stored: Array | None, mesh: Mesh, triangles: Array, counts: Counter[str]) -> torch.Tensor | None:
+    """``(F, 3, 3)`` unit normals of corners; that of the face where the file has none or one that points nowhere."""
+    if stored is None:
+        return None
+    found = stored[triangles]
+    with np.errstate(all="ignore"):
+        found = found / np.abs(found).max(axis=2, keepdims=True)
+        found = found / np.linalg.norm(found, axis=2, keepdims=True)
+    usable: Array = np.isfinite(found).all(axis=2)
+    if not usable.any():
+        return None
+    if not usable.all():
+        absent = np.asarray(np.isposinf(stored).all(axis=1))[triangles]
+        counts["normals that point nowhere"] += int((~usable & ~absent).sum())
+        corners = mesh.corners.numpy()
+        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-300)
+        found = np.where(usable[:, :, None], found, flat[:, None])
+    return _single(found)
 
 
 def _single(values: Array) -> torch.Tensor:

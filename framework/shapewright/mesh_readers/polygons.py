@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,7 +25,7 @@ class Polygons:
 
     ``vertices`` ``(V, 3)`` float64, ``sizes`` ``(P,)`` int64, ``corners`` int64 and not yet checked against ``V``,
     ``colors`` ``(V, 3 or 4)`` float64 or ``None``. ``indexed`` is false where the format repeats positions instead of
-    sharing vertices (STL).
+    sharing vertices (STL). ``notes`` counts by name what a reader passed over.
     """
 
     vertices: Array
@@ -32,6 +33,7 @@ class Polygons:
     corners: Array
     colors: Array | None = None
     indexed: bool = True
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def text_blocks(file: BinaryIO) -> Iterator[bytes]:
