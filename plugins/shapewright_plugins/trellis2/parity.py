@@ -18,7 +18,9 @@ from .flow import LatentFlow, StructureFlow
 def flow_config(options: Mapping[str, Any]) -> FlowTransformerConfig:
     """From the published constructor arguments; what only concerns their storage (``dtype``) is left out."""
     known = {field.name for field in fields(FlowTransformerConfig)} - {"attention"}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
     return FlowTransformerConfig(**{name: value for name, value in given.items() if name in known})
 
 

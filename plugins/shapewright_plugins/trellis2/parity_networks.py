@@ -51,7 +51,7 @@ def _voxels(coords: Tensor, feats: Tensor, resolution: int | None = None) -> Spa
 
 def _coarse(resolution: int, network: SparseUnetDecoder) -> int:
     """Cells an axis of the latent of a grid of ``resolution``."""
-    return -(-resolution // 2**network.config.moves)
+    return -(-resolution // (1 << network.config.moves))
 
 
 @torch.no_grad()
