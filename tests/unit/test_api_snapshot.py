@@ -67,7 +67,7 @@ def described(name: str, value: Any) -> Iterator[tuple[str, str]]:
     elif callable(value):
         yield f"function {name}", signature(value)
     else:
-        yield f"value {name}", re.sub(r"shapewright\.\w+\.", "", repr(value)) if "|" in repr(value) else ""
+        yield f"value {name}", re.sub(r"shapewright\.[\w.]+\.", "", repr(value)) if "|" in repr(value) else ""
 
 
 class Verbatim(str):
