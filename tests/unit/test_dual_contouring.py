@@ -22,7 +22,9 @@ from isosurface_shapes import (
     volume,
 )
 from shapewright.errors import ConfigError
-from shapewright_kernels.dual_contouring import Placement, dual_contouring, dual_contouring_sparse
+from shapewright_kernels.dual_contouring import Placement, dual_contouring, dual_contouring_sparse, split_quads
+from shapewright_kernels.dual_contouring_cells import DualQuads
+from shapewright_kernels.dual_contouring_qef import crossing, place_vertex
 from shapewright_kernels.marching_cubes import marching_cubes
 from shapewright_kernels.marching_cubes_cases import case_tables, loops
 from shapewright_plugins.isosurface.dual_contouring import Config, DualContouring
@@ -205,3 +207,60 @@ def test_empty_fields_and_wrong_options() -> None:
         Config(margin=-1.0)
     with pytest.raises(ValueError, match="gradients"):
         dual_contouring(sphere(6), gradients=np.zeros((3, 3)))
+
+
+def test_random_fields_longer_than_a_lattice_word_give_closed_manifolds() -> None:
+    rng = np.random.default_rng(12)
+    for long in range(3):
+        shape = [6, 6, 6]
+        shape[long] = 140
+        for _ in range(8):
+            values = np.ones(shape)
+            values[1:-1, 1:-1, 1:-1] = rng.uniform(-1, 1, np.array(shape) - 2)
+            assert is_closed_manifold(dual_contouring(values, threads=1)[1])
+
+
+def test_crossing_of_two_tangents_is_exact_on_both_kinds_of_creases() -> None:
+    for larger in (True, False):
+        for place in (0.1, 0.4, 0.8):
+            for crease in (0.0, 0.25, 0.6, 1.0):
+                for before, after in ((2.0, 0.5), (0.5, 2.0), (-2.0, -0.5), (-0.5, -2.0), (3.0, 3.0)):
+                    lines = (before, after) if (before > after) != larger else (after, before)
+                    # a field of slope lines[0] up to the crease and lines[1] beyond, zero at place
+                    at_crease = (crease - place) * (lines[0] if crease >= place else lines[1])
+                    low, high = at_crease - crease * lines[0], at_crease + (1 - crease) * lines[1]
+                    assert low * high < 0
+                    slopes = lines[0] if crease > 0 else lines[1], lines[1] if crease < 1 else lines[0]
+                    assert crossing(low, high, *slopes, True) == pytest.approx(place, abs=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_quads_are_cut_along_the_diagonal_that_meets_the_crossing(axis: int) -> None:
+    """Four corners around a lattice edge: one diagonal passes it at 0.8 of its length, the other at 0.3."""
+    around = np.array([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]])
+    heights = np.array([0.8, 0.3, 0.8, 0.3])
+    vertices = np.roll(np.column_stack([around, heights]), axis + 1, axis=1) + 2.0
+    quads = DualQuads(np.array([[0, 1, 2, 3]]), np.array([[2, 2, 2, axis]], np.int32), np.array([[0, 1]]))
+    for place, ends in ((0.75, {0, 2}), (0.35, {1, 3})):
+        values, faces = np.array([-place, 1 - place]), np.empty((2, 3), np.int64)
+        split_quads(values, np.empty((0, 3)), 0.0, quads, vertices, faces, 0, 1)
+        assert set(faces[0].tolist()) & set(faces[1].tolist()) == ends
+    flat = np.roll(np.column_stack([around * [[1.0], [0.6], [1.0], [0.6]], np.full(4, 0.5)]), axis + 1, axis=1) + 2.0
+    split_quads(np.array([-0.5, 0.5]), np.empty((0, 3)), 0.0, quads, flat, faces, 0, 1)
+    assert set(faces[0].tolist()) & set(faces[1].tolist()) == {1, 3}  # a flat quad along its shorter diagonal
+
+
+def test_a_vertex_leaves_its_cell_only_where_planes_agree() -> None:
+    wanted = np.array([1.25, 0.5, 0.4])
+    corners = np.array([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in range(8)], float)
+    slopes = np.eye(3)[[0, 1, 2, 0, 1, 2, 0, 1]]
+    values = ((corners - wanted) * slopes).sum(axis=1)
+
+    def placed(values: np.ndarray) -> np.ndarray:
+        x = np.array([0.5, 0.5, 0.5])
+        place_vertex(values, slopes, np.ones(8, bool), np.empty(6), np.empty(3), x, 0.01, 0.5, 0.25)
+        return x
+
+    np.testing.assert_allclose(placed(values), wanted, atol=0.01)
+    apart = placed(values + 0.3 * np.where(np.arange(8) < 4, 1, -1))
+    assert ((apart >= 0) & (apart <= 1)).all()

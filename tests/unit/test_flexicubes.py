@@ -9,7 +9,7 @@ import pytest
 import torch
 from shapewright_kernels.flexicubes import flexicubes
 from shapewright_kernels.flexicubes_losses import deviation_loss, sign_change_loss, weight_magnitude_loss
-from shapewright_kernels.flexicubes_tables import CORNERS
+from shapewright_kernels.flexicubes_tables import CORNERS, EDGES
 from shapewright_kernels.flexicubes_topology import topology
 from torch import Tensor
 
@@ -253,6 +253,14 @@ def test_sign_change_loss_counts_each_grid_edge_once() -> None:
     one_edge = softplus(torch.tensor(1.0)) + softplus(torch.tensor(2.0))
     assert sign_change_loss(sdf, cubes).item() == pytest.approx(one_edge.item())
     assert sign_change_loss(sdf.abs(), cubes).item() == 0
+    values = torch.randn(12, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    edges = {tuple(sorted(row)) for cube in cubes.tolist() for row in np.array(cube)[EDGES].tolist()}
+    terms = [
+        softplus(-values[a] * values[b].sign()) + softplus(-values[b] * values[a].sign())
+        for a, b in edges
+        if (values[a] < 0) != (values[b] < 0)
+    ]
+    assert sign_change_loss(values, cubes).item() == pytest.approx(torch.stack(terms).mean().item())
 
 
 def test_other_regularisers_are_means_of_magnitudes() -> None:

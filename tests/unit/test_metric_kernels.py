@@ -227,3 +227,14 @@ def test_nearest_neighbours_refuse_bad_input() -> None:
     with pytest.raises(ValueError, match="finite"):
         NearestNeighbourIndex(np.zeros((1, 3))).query([[np.nan, 0, 0]])
     assert NearestNeighbourIndex(np.zeros((1, 3))).query(np.zeros((0, 3)))[1].shape == (0,)
+
+
+def test_crowded_positions_have_one_order() -> None:
+    """Many positions within one step of the order: ranks still name positions, whatever order they come in."""
+    rng = np.random.default_rng(7)
+    crowd = rng.integers(0, 6, (400, 3)) * 1e-9
+    points = np.concatenate([crowd, [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]])
+    ranks = position_ranks(points)
+    assert len(np.unique(ranks)) == len(np.unique(points, axis=0))
+    shuffle = rng.permutation(len(points))
+    np.testing.assert_array_equal(position_ranks(points[shuffle]), ranks[shuffle])

@@ -123,3 +123,17 @@ def test_lattices_without_cells_or_spacing_are_refused() -> None:
         Lattice(0.0, 1.0, 0)
     with pytest.raises(ValueError, match="spacing must be positive"):
         Lattice(0.0, [1.0, 0.0, 1.0], 4)
+
+
+@pytest.mark.parametrize("side", [(0, -1), (0, 1), (1, -1), (1, 1), (2, -1), (2, 1)])
+def test_faces_beside_the_lattice_reach_into_it_from_every_side(side: tuple[int, int]) -> None:
+    axis, sign = side
+    triangles = np.random.default_rng(3).uniform(0.0, 1.0, (6, 3, 3))
+    triangles[..., axis] = 0.5 + sign * (0.58 + 0.04 * triangles[..., axis])  # outside, about two cells away
+    vertices, faces = triangles.reshape(-1, 3), np.arange(18).reshape(-1, 3)
+    lattice, coords = Lattice(0.0, 1 / 20, 20), all_coords(20)
+    expected = brute_force(vertices, faces, lattice.points(coords))
+    near = narrow_band(vertices, faces, lattice, band=2.5)
+    assert np.array_equal(near.coords, coords[expected <= 2.5 / 20])
+    np.testing.assert_allclose(near.distances, expected[expected <= 2.5 / 20], atol=1e-13)
+    assert set(near.coords[:, axis].tolist()) == ({0} if sign < 0 else {20})

@@ -55,7 +55,18 @@ def signs_and_exact(
     return windings, exact, near.distances, signs
 
 
-@pytest.mark.parametrize("shape", ["closed", "open", "soup", "on the lattice", "inside out"])
+def angle_iron() -> tuple[np.ndarray, np.ndarray]:
+    """A prism with a concave edge, along which three quarters of the directions lead inside."""
+    outline = np.array([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]) / 4 - 0.25
+    vertices = np.concatenate([np.column_stack([outline, np.full(6, z)]) for z in (-0.25, 0.25)])
+    fan = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 5]])
+    i = np.arange(6)
+    j = (i + 1) % 6
+    walls = np.concatenate([np.stack([i, j, j + 6], axis=1), np.stack([i, j + 6, i + 6], axis=1)])
+    return vertices, np.concatenate([fan[:, ::-1], fan + 6, walls])
+
+
+@pytest.mark.parametrize("shape", ["closed", "open", "soup", "on the lattice", "open on the lattice", "inside out"])
 def test_sides_say_what_the_winding_numbers_say(shape: str) -> None:
     vertices, faces = arrays(trimesh.creation.box((0.75, 0.5, 0.5)) if shape == "on the lattice" else sphere())
     if shape == "open":
@@ -65,6 +76,9 @@ def test_sides_say_what_the_winding_numbers_say(shape: str) -> None:
             vertices[faces].reshape(-1, 3) * 1.001 ** np.arange(3 * len(faces))[:, None].clip(0, 9),
             (np.arange(3 * len(faces)).reshape(-1, 3)),
         )
+    elif shape == "open on the lattice":
+        vertices, faces = angle_iron()
+        faces = faces[vertices[faces].min(axis=1)[:, 2] < 0.25]
     elif shape == "inside out":
         faces = faces[:, ::-1]
     lattice = Lattice(-0.5, 1 / 16, 16)
@@ -302,3 +316,22 @@ def test_broken_files_with_a_definite_inside_are_solid() -> None:
         off = ~signs.on_surface(distances)
         np.testing.assert_allclose(windings[off], exact[off], atol=1e-6, err_msg=name)
         assert 0.1 < (np.abs(windings) > 0.5).mean() < 0.9
+
+
+def test_lattice_lines_through_many_walls_keep_their_winding_numbers() -> None:
+    """Sixty walls on a line, listed in any order: inside the boxes the number is 1 or -1, between them 0."""
+    rng = np.random.default_rng(4)
+    vertices, faces = arrays(trimesh.creation.box((0.8, 0.8, 0.017)))
+    count = len(vertices)
+    height = (np.arange(30) + 0.5) / 30 - 0.5
+    turned = rng.permutation(np.arange(30) % 2)
+    pieces = [faces[:, ::-1] if turn else faces for turn in turned]
+    stack = np.concatenate([piece + count * number for number, piece in enumerate(pieces)])
+    stack = stack[rng.permutation(len(stack))]
+    lattice = Lattice(-0.5, 1 / 97, 97)
+    coords = np.argwhere(np.ones((98,) * 3)).astype(np.int32)
+    found = column_windings(coords, np.concatenate([vertices + np.array([0, 0, z]) for z in height]), stack, lattice)
+    points = lattice.points(coords)
+    at = np.clip(np.floor((points[:, 2] + 0.5) * 30).astype(int), 0, 29)
+    within = (np.abs(points[:, :2]) < 0.4).all(axis=1) & (np.abs(points[:, 2] - height[at]) < 0.0085)
+    assert np.array_equal(found, np.where(within, np.where(turned[at], -1, 1), 0))

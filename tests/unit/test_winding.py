@@ -9,7 +9,7 @@ import pytest
 from shapewright_kernels.narrow_band import Lattice
 from shapewright_kernels.winding import build_winding_index, winding_numbers
 from shapewright_kernels.winding_bricks import lattice_windings
-from shapewright_kernels.winding_sums import arc_tangent
+from shapewright_kernels.winding_sums import add_node, arc_tangent
 
 CUBE_VERTICES = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 CUBE_FACES = np.array(
@@ -130,3 +130,21 @@ def test_bricks_do_not_depend_on_order_or_threads() -> None:
     one, three = (lattice_windings(index, coords, lattice, threads=t) for t in (1, 3))
     assert one.tobytes() == three.tobytes()
     assert np.array_equal(lattice_windings(index, coords[shuffle], lattice), one[shuffle])
+
+
+def test_error_of_a_far_node_falls_with_the_fifth_power_of_its_distance() -> None:
+    """Moments up to the second are kept; the first that is dropped goes with the fifth power."""
+    rng = np.random.default_rng(11)
+    soup = rng.uniform(-0.5, 0.5, (24, 3)), np.arange(24).reshape(-1, 3)
+    index = build_winding_index(*soup)
+    directions = rng.normal(size=(200, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    errors = []
+    for distance in (10.0, 100.0):
+        points = index.centres[0] + distance * directions
+        exact = winding_numbers(points, *soup, accuracy=math.inf)
+        errors.append(np.abs(index.query(points) - exact).max())
+        many = np.zeros(len(points))
+        add_node(index.centres, index.moments, 0, *(np.ascontiguousarray(axis) for axis in points.T), many)
+        np.testing.assert_allclose(many / (4 * math.pi), index.query(points), rtol=1e-9, atol=1e-15)
+    assert 0 < errors[1] < errors[0] / 5e4
