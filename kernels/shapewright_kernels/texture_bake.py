@@ -100,7 +100,7 @@ def fill_between(image: Image, known: Bools, *, rings: int, threads: int | None 
         ring = partial(_ring, image, filled, grown)
         run_chunks(lambda span, ring=ring: ring(*span), spans(height, 128), threads)  # type: ignore[misc]
         filled = grown
-    _pull(image, filled)
+    _pull(image, filled, threads)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -126,7 +126,7 @@ def _ring(image: Image, filled: Bools, grown: Bools, start: int, stop: int) -> N
                     image[row, column, k] /= count
 
 
-def _pull(image: Image, filled: Bools) -> None:
+def _pull(image: Image, filled: Bools, threads: int | None = None) -> None:
     """What is still empty takes the mean of the 2 x 2 block of a smaller copy that is filled in the same way."""
     height, width, channels = image.shape
     if filled.all() or min(height, width) < 2:
@@ -134,13 +134,35 @@ def _pull(image: Image, filled: Bools) -> None:
             image[~filled] = image[filled].mean(axis=0)
         return
     rows, columns = (height + 1) // 2, (width + 1) // 2
-    padded = np.zeros((2 * rows, 2 * columns, channels), np.float32)
-    weight = np.zeros((2 * rows, 2 * columns, 1), np.float32)
-    padded[:height, :width] = np.where(filled[:, :, None], image, 0.0)
-    weight[:height, :width, 0] = filled
-    sums = padded.reshape(rows, 2, columns, 2, channels).sum(axis=(1, 3))
-    counts = weight.reshape(rows, 2, columns, 2, 1).sum(axis=(1, 3))
-    small = np.asarray(sums / np.maximum(counts, 1.0), np.float32)
-    _pull(small, counts[:, :, 0] > 0)
-    large = small.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    image[~filled] = large[~filled]
+    small, some = np.zeros((rows, columns, channels), np.float32), np.zeros((rows, columns), np.bool_)
+    parts = spans(rows, 64)
+    run_chunks(lambda span: _halve(image, filled, small, some, *span), parts, threads)
+    _pull(small, some, threads)
+    run_chunks(lambda span: _spread(image, filled, small, *span), parts, threads)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _halve(image: Image, filled: Bools, small: Image, some: Bools, start: int, stop: int) -> None:
+    height, width, channels = image.shape
+    for row in range(start, stop):
+        for column in range(small.shape[1]):
+            count = 0
+            for r in range(2 * row, min(2 * row + 2, height)):
+                for c in range(2 * column, min(2 * column + 2, width)):
+                    if filled[r, c]:
+                        count += 1
+                        for k in range(channels):
+                            small[row, column, k] += image[r, c, k]
+            some[row, column] = count > 0
+            for k in range(channels):
+                small[row, column, k] /= max(count, 1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _spread(image: Image, filled: Bools, small: Image, start: int, stop: int) -> None:
+    height, width, channels = image.shape
+    for row in range(2 * start, min(2 * stop, height)):
+        for column in range(width):
+            if not filled[row, column]:
+                for k in range(channels):
+                    image[row, column, k] = small[row >> 1, column >> 1, k]

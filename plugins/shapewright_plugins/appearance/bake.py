@@ -18,11 +18,12 @@ from shapewright_kernels.cameras import look_at, orthographic
 from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.coordinate_index import CoordinateIndex
 from shapewright_kernels.rasterise import rasterise
+from shapewright_kernels.texel_lookup import nearest_voxels, texel_points
 from shapewright_kernels.texture_bake import fill_between, sparse_trilinear
 from shapewright_kernels.topology import duplicate_faces, flat_faces, merge_vertices
 
 from .lookup import CHANNELS, Surface
-from .unwrap import unwrapped
+from .unwrap import METHODS, unwrapped
 
 WIDTH = sum(CHANNELS.values())
 ALPHA_MODES = ("auto", "opaque", "mask", "blend")
@@ -33,12 +34,15 @@ class Config:
     """``texture_size``: texels along the square textures. ``padding``: texels around each chart that continue it.
     ``keep_uvs``: the mesh's own first UV set where it has one, instead of new charts. ``alpha_mode``: ``opaque`` hides
     what is transparent; ``auto`` says ``opaque`` where nothing is, ``mask`` where next to all is clear or solid, else
-    ``blend``."""
+    ``blend``. ``unwrap``: ``charts`` are the faces whose normals lie within ``chart_angle`` degrees of a direction,
+    projected along it; ``xatlas`` leaves charts to that library, which takes ten times as long and more."""
 
     texture_size: int = 2048
     padding: int = 4
     keep_uvs: bool = False
     alpha_mode: str = "auto"
+    unwrap: str = "charts"
+    chart_angle: float = 75.0
 
     def __post_init__(self) -> None:
         if not 16 <= self.texture_size <= 16384:
@@ -47,6 +51,10 @@ class Config:
             raise ConfigError(f"padding lies between 0 and 64, not {self.padding}")
         if self.alpha_mode not in ALPHA_MODES:
             raise ConfigError(f"alpha_mode is one of {', '.join(ALPHA_MODES)}, not {self.alpha_mode!r}")
+        if self.unwrap not in METHODS:
+            raise ConfigError(f"unwrap is one of {', '.join(METHODS)}, not {self.unwrap!r}")
+        if not 10 <= self.chart_angle <= 85:
+            raise ConfigError(f"chart_angle lies between 10 and 85 degrees, not {self.chart_angle}")
 
 
 class BakePbr(Transform[Config]):
@@ -59,12 +67,14 @@ class BakePbr(Transform[Config]):
 
     Config = Config
 
-    def apply(self, *, mesh: Mesh, source: VoxelAttributes | Mesh | None = None) -> Mesh:
+    def apply(self, *, mesh: Mesh, source: VoxelAttributes | Mesh | None = None, surface: Mesh | None = None) -> Mesh:
         """``mesh`` with textures.
 
         Args:
             source: voxels of the published layout and of one sample, or a mesh, in the units of ``mesh``.
                 ``None`` for what ``mesh`` itself has. Faces and meshes without any material have the default one.
+            surface: where the voxels are: each texel asks for the closest point of it. For a ``mesh`` that was
+                simplified or remeshed, what it was before.
         Raises:
             MeshError: nothing with an area. StateError: voxels of another layout.
         """
@@ -77,8 +87,17 @@ class BakePbr(Transform[Config]):
             if uvs.min() < 0 or uvs.max() > 1:
                 raise MeshError("keep_uvs needs coordinates within [0, 1]; bake with keep_uvs=false for new charts")
         else:
-            uvs = unwrapped(vertices, faces, size=size, padding=self.config.padding)
+            uvs = unwrapped(
+                vertices,
+                faces,
+                size=size,
+                padding=self.config.padding,
+                method=self.config.unwrap,
+                degrees=self.config.chart_angle,
+            )
         known, points = _texels(vertices, faces, uvs, size)
+        if surface is not None and isinstance(source, VoxelAttributes):
+            _, _, points = ClosestPointIndex(*_arrays(surface)).query(points)
         values = np.zeros((size, size, WIDTH), np.float32)
         values[known] = (
             _voxel_values(source, points) if isinstance(source, VoxelAttributes) else _values(source, points)
@@ -112,20 +131,33 @@ def _clean(mesh: Mesh) -> tuple[Floats, Ints, Ints]:
 
 
 def _texels(vertices: Floats, faces: Ints, uvs: Floats, size: int) -> tuple[Bools, Floats]:
-    """Which texels have their centre on a face ``(S, S)``, from the top row, and the points of the mesh ``(N, 3)``."""
+    """Which texels have their centre on a face ``(S, S)``, from the top row, and the points of the mesh ``(N, 3)``.
+
+    A face without any texel centre has the texel at its middle, if no other face has that.
+    """
     flat = np.concatenate([uvs.reshape(-1, 2), np.zeros((3 * len(faces), 1))], axis=1)
     camera = orthographic(look_at((0.5, 0.5, 1.0), (0.5, 0.5, 0.0)), extent=1.0)
     images = rasterise(flat, np.arange(3 * len(faces)).reshape(-1, 3), camera, size, size)
-    ids, weights = images.face_ids[images.mask], images.barycentrics[images.mask]
-    points = np.zeros((len(ids), 3))
-    for corner in range(3):
-        points += weights[:, corner, None] * vertices[faces[ids, corner]]
-    return images.mask, points
+    known, owners, weights = images.mask, images.face_ids, images.barycentrics
+    unseen = np.ones(len(faces), np.bool_)
+    unseen[owners[known]] = False
+    small = np.flatnonzero(unseen)
+    column, row = np.clip(np.floor(uvs[small].mean(axis=1) * size), 0, size - 1).astype(np.int64).T
+    row = size - 1 - row
+    free = ~known[row, column]
+    known[row[free], column[free]] = True
+    owners[row[free], column[free]] = small[free]
+    weights[row[free], column[free]] = 1 / 3
+    return known, texel_points(vertices, faces, known, owners, weights)
+
+
+def _arrays(mesh: Mesh) -> tuple[Floats, Ints]:
+    return mesh.vertices.numpy(force=True).astype(np.float64), mesh.faces.numpy(force=True)
 
 
 def _values(source: Mesh, points: Floats) -> NDArray[np.float32]:
     """``(N, 6)`` at the closest points of a mesh."""
-    vertices, faces = source.vertices.numpy(force=True).astype(np.float64), source.faces.numpy(force=True)
+    vertices, faces = _arrays(source)
     _, rows, closest = ClosestPointIndex(vertices, faces).query(points)
     look = Surface(source).at(rows, barycentrics(closest, vertices[faces[rows]]))
     return np.concatenate([getattr(look, name) for name in CHANNELS], axis=1).astype(np.float32)
@@ -140,14 +172,22 @@ def _voxel_values(source: VoxelAttributes, points: Floats) -> NDArray[np.float32
     feats = torch.cat([source[name] for name in PBR_LAYOUT], dim=1).float().clamp(0, 1).numpy(force=True)
     coords = source.values.coords.numpy(force=True)
     places = _voxel_units(source.frame, source.values.resolution, points)
-    values, there = sparse_trilinear(CoordinateIndex(coords), feats, places)
+    index = CoordinateIndex(coords)
+    values, there = sparse_trilinear(index, feats, places)
     if not there.all():
-        values[~there] = feats[_nearest(coords[:, 1:] + 0.5, places[~there])]
+        alone = places[~there]
+        rows = nearest_voxels(index, alone)
+        if (rows < 0).any():
+            rows[rows < 0] = _nearest(coords[:, 1:] + 0.5, alone[rows < 0])
+        values[~there] = feats[rows]
     return values
 
 
 def _voxel_units(frame: Frame, resolution: int, points: Floats) -> Floats:
-    return np.asarray((points - np.asarray(frame.lower)) * (resolution / np.asarray(frame.extent)), np.float64)
+    """``points`` themselves in voxels; they are changed in place."""
+    points -= np.asarray(frame.lower)
+    points *= resolution / np.asarray(frame.extent)
+    return points
 
 
 def _nearest(centres: Floats, places: Floats) -> Ints:
