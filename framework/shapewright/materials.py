@@ -1,7 +1,8 @@
 """How a mesh looks: materials with textures, and which corner of which face meets which point of an image.
 
-Values are those of the files, without a conversion between colour spaces: bytes of a texture over 255, times the
-material's factor, times the colour of the corner. ``v`` runs upward: ``v = 1`` is the upper edge of the first row.
+Colours are sRGB, as textures hold them: bytes of a texture over 255, times the material's factor, times the colour of
+the corner. Readers bring factors and corner colours of formats that store linear light (glTF) to sRGB, writers bring
+them back. ``v`` runs upward: ``v = 1`` is the upper edge of the first row.
 """
 
 from __future__ import annotations

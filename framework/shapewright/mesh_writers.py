@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import MeshError
+from .srgb import to_linear
 from .states import Mesh
 from .textured_glb import write_textured_glb
 
@@ -75,11 +76,12 @@ def write_glb(mesh: Mesh, file: BinaryIO) -> None:
     ]
     attributes = {"POSITION": 0}
     if colors is not None:
-        rgba = np.ones((len(colors), 4))  # four bytes a vertex keep every row aligned, as the format demands
+        rgba = np.ones((len(colors), 4))
         rgba[:, : colors.shape[1]] = colors
-        blobs.append(_bytes(rgba).tobytes())
+        rgba[:, :3] = to_linear(rgba[:, :3])  # linear in this format, and 16 bits so that dark colours keep their steps
+        blobs.append(np.round(rgba * 65535).astype("<u2").tobytes())
         accessors.append(
-            {"bufferView": 2, "componentType": 5121, "normalized": True, "count": len(rgba), "type": "VEC4"}
+            {"bufferView": 2, "componentType": 5123, "normalized": True, "count": len(rgba), "type": "VEC4"}
         )
         attributes["COLOR_0"] = 2
     starts = np.cumsum([0, *map(len, blobs)]).tolist()

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import MeshError
-from .materials import Appearance, Material, Texture
+from .materials import Appearance, Colour, Material, Texture
+from .srgb import to_linear
 from .states import Mesh
 
 Array = NDArray[Any]
@@ -130,7 +131,8 @@ def _primitive(
         given = appearance.corner_colors.numpy(force=True)[rows].reshape(3 * len(rows), -1)
         rgba = np.ones((len(given), 4))
         rgba[:, : given.shape[1]] = np.clip(given, 0, 1)
-        columns.append(np.ascontiguousarray(np.round(rgba * 255).astype(np.uint8)).view(np.uint32))
+        rgba[:, :3] = to_linear(rgba[:, :3])
+        columns.append(np.ascontiguousarray(np.round(rgba * 65535).astype("<u2")).view(np.uint32))
         names.append("COLOR_0")
     table = np.ascontiguousarray(np.concatenate(columns, axis=1))
     first, group = _distinct(table)
@@ -143,7 +145,7 @@ def _primitive(
             bounds = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
             attributes[name] = document.accessor(points, "VEC3", 5126, _ARRAY_BUFFER, **bounds)
         elif name == "COLOR_0":
-            attributes[name] = document.accessor(values, "VEC4", 5121, _ARRAY_BUFFER, normalized=True)
+            attributes[name] = document.accessor(values, "VEC4", 5123, _ARRAY_BUFFER, normalized=True)
         else:
             kind = "VEC2" if name.startswith("TEXCOORD") else "VEC3"
             attributes[name] = document.accessor(values.view("<f4"), kind, 5126, _ARRAY_BUFFER)
@@ -163,13 +165,18 @@ def _distinct(table: Array) -> tuple[Array, Array]:
     return np.sort(first), group
 
 
+def _linear(color: Colour) -> list[float]:
+    linear: list[float] = to_linear(np.asarray(color, np.float64)).round(12).tolist()
+    return linear
+
+
 def _material(document: _Document, material: Material) -> dict[str, Any]:
     def single(texture: Texture) -> dict[str, Any]:
         chosen = list(texture.channels)
         return document.texture((id(texture.pixels), *chosen), texture, lambda: _pixels(texture)[:, :, chosen])
 
     surface: dict[str, Any] = {
-        "baseColorFactor": [*map(float, material.base_color), float(material.alpha)],
+        "baseColorFactor": [*_linear(material.base_color), float(material.alpha)],
         "metallicFactor": float(material.metallic),
         "roughnessFactor": float(material.roughness),
     }
@@ -189,7 +196,7 @@ def _material(document: _Document, material: Material) -> dict[str, Any]:
         if material.alpha_mode == "mask":
             found["alphaCutoff"] = float(material.alpha_cutoff)
     if any(material.emissive):
-        found["emissiveFactor"] = [min(max(float(value), 0.0), 1.0) for value in material.emissive]
+        found["emissiveFactor"] = [min(max(value, 0.0), 1.0) for value in _linear(material.emissive)]
     if material.emissive_texture is not None:
         found["emissiveTexture"] = single(material.emissive_texture)
     if material.normal_texture is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MeshError
+from ..srgb import to_srgb
 from .gltf_document import GltfDocument
 from .gltf_materials import GltfMaterials, Lookup, looked_up
 from .polygons import Array, Polygons
@@ -108,6 +109,8 @@ class _Parts:
             self.vertices.append(local[own] @ matrix[:3, :3].T + matrix[:3, 3])
         self.start += int(own.sum())
         colors = _of_vertices(gltf, attributes, "COLOR_0", len(local))
+        if colors is not None:
+            colors = np.concatenate([to_srgb(colors[:, :3]), colors[:, 3:]], axis=1)
         self.vertex_colors.append(None if colors is None else colors[own])
         if self.look:
             self._add_look(gltf, part, matrix, corners.reshape(-1), colors, len(local))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..materials import Material, Texture
+from ..materials import Colour, Material, Texture
+from ..srgb import to_srgb
 from .gltf_document import GltfDocument
 from .polygons import Array
 from .texture_files import Images, alpha_channel, colour_channels
@@ -44,17 +45,16 @@ class GltfMaterials:
         if older is not None and not pbr:  # its specular colour has no place here; what it paints has
             factor, color = older.get("diffuseFactor", (1.0, 1.0, 1.0, 1.0)), older.get("diffuseTexture")
             metallic, roughness = 0.0, 1.0 - older.get("glossinessFactor", 1.0)
-        red, green, blue, opacity = (float(value) for value in factor)
+        opacity = float(factor[3])
         mode = str(body.get("alphaMode", "OPAQUE")).lower()
         rough = pbr.get("metallicRoughnessTexture")
-        glow = [float(value) for value in body.get("emissiveFactor", (0.0, 0.0, 0.0))]
         return Material(
             str(body.get("name", "")),
-            (red, green, blue),
+            _encoded(factor),
             float(metallic),
             float(roughness),
             opacity,
-            (glow[0], glow[1], glow[2]),
+            _encoded(body.get("emissiveFactor", (0.0, 0.0, 0.0))),
             self._texture(color, colour_channels),
             self._texture(rough, one(2)),
             self._texture(rough, one(1)),
@@ -106,6 +106,12 @@ class GltfMaterials:
         if key not in self.lookups:
             self.lookups.append(key)
         return self.lookups.index(key)
+
+
+def _encoded(factor: Sequence[float]) -> Colour:
+    """A colour factor, which is linear in the file, as textures are encoded. Black and white are met exactly."""
+    red, green, blue = to_srgb(np.asarray(factor[:3], np.float64)).round(12).tolist()
+    return red, green, blue
 
 
 def looked_up(stored: Array, lookup: Lookup) -> Array:

@@ -25,7 +25,7 @@ _WRAPS = {"repeat": REPEAT, "clamp": CLAMP, "mirror": MIRROR}
 
 @dataclass(frozen=True)
 class Look:
-    """Values at ``N`` points, as in the files (no conversion between colour spaces), each in [0, 1]."""
+    """Values at ``N`` points, colours as sRGB, each in [0, 1]."""
 
     base_color: Floats
     """``(N, 3)``"""

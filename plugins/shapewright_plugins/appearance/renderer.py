@@ -55,8 +55,8 @@ class Raster(Renderer[Config]):
 
     def render(self, mesh: Mesh, cameras: Any = None) -> Mapping[str, Tensor]:
         """Buffers ``(B, H, W, C)``: ``depth`` along the viewing axis (0 outside), ``normal`` in world space turned to
-        the viewer (0 outside), ``mask``; those of the config. ``base_color`` is as in the files, ``color`` is shaded
-        and sRGB; ``face_id`` is int32 and -1 outside.
+        the viewer (0 outside), ``mask``; those of the config. ``base_color`` is sRGB without
+        light, ``color`` is shaded and sRGB; ``face_id`` is int32 and -1 outside.
 
         Args:
             cameras: a :class:`shapewright_kernels.cameras.Camera` or several; ``None`` for the orbit of the config.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from shapewright.srgb import to_linear, to_srgb
 from shapewright_kernels.arrays import Floats
 
 from .lookup import Look
@@ -11,20 +12,6 @@ SKY, GROUND = (0.55, 0.62, 0.72), (0.28, 0.26, 0.24)
 LIGHTS = (((0.45, 0.75, 0.48), 2.2), ((-0.7, 0.35, 0.3), 0.9), ((0.1, 0.4, -0.9), 0.7))
 """Directions in the frame of the camera (right, up, backward), and strengths."""
 DIELECTRIC = 0.04
-
-
-def to_linear(values: Floats) -> Floats:
-    """sRGB in [0, 1] to linear light (IEC 61966-2-1).
-
-    >>> to_linear(np.array([0.0, 0.5, 1.0])).round(4).tolist()
-    [0.0, 0.214, 1.0]
-    """
-    return np.where(values <= 0.04045, values / 12.92, ((np.maximum(values, 0.0) + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(values: Floats) -> Floats:
-    """Linear light in [0, 1] to sRGB."""
-    return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.maximum(values, 1e-12) ** (1 / 2.4) - 0.055)
 
 
 def shade(look: Look, normals: Floats, views: Floats, rotation: Floats) -> Floats:
