@@ -15,7 +15,6 @@ from .arrays import Floats, Ints
 from .bvh import RECORD, arrange
 from .closest_point_search import TIE as TIE
 from .closest_point_search import answer_queries
-from .closest_point_search import box_distance as box_distance
 from .curve_order import curve_order as curve_order
 from .plane_frames import nearest_in_plane, plane_frame, plane_frames
 from .threads import run_chunks, spans

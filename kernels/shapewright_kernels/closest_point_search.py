@@ -7,6 +7,7 @@ from numba import njit
 
 from .arrays import Floats, Ints
 from .bvh import STACK
+from .bvh_descent import box_distance, next_leaf
 from .plane_frames import nearest_in_plane, squared_distance
 from .point_packets import (
     BEST,
@@ -28,15 +29,6 @@ TIE = 1e-13
 closest point lies on an edge, several faces are closest, and which one is told must not depend on the last bit."""
 SAME_COSINE = 1e-9
 """Cosines that differ by less than this are equal when faces are told apart by normal."""
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def box_distance(boxes: Floats, node: int, x: float, y: float, z: float) -> float:
-    """Squared distance from a point to the box of a node of a :class:`~shapewright_kernels.bvh.Bvh`."""
-    dx = max(boxes[node, 0] - x, x - boxes[node, 3], 0.0)
-    dy = max(boxes[node, 1] - y, y - boxes[node, 4], 0.0)
-    dz = max(boxes[node, 2] - z, z - boxes[node, 5], 0.0)
-    return dx * dx + dy * dy + dz * dz
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -122,30 +114,11 @@ def _search(
     stack[0] = 0
     bounds[0] = box_distance(boxes, 0, x, y, z)
     top = 1
-    while top > 0:
-        top -= 1
-        if bounds[top] > window:
-            continue
-        node = stack[top]
-        while size[node] == 0:
-            near = first[node]
-            far = near + 1
-            near_distance = box_distance(boxes, near, x, y, z)
-            far_distance = box_distance(boxes, far, x, y, z)
-            if far_distance < near_distance:
-                near, far = far, near
-                near_distance, far_distance = far_distance, near_distance
-            if far_distance <= window:
-                stack[top] = far
-                bounds[top] = far_distance
-                top += 1
-            if near_distance > window:
-                node = -1
-                break
-            node = near
-        if node < 0:
-            continue
-        for item in range(first[node], first[node] + size[node]):
+    while True:
+        leaf, top = next_leaf(boxes, first, size, x, y, z, window, stack, bounds, top)
+        if leaf < 0:
+            break
+        for item in range(first[leaf], first[leaf] + size[leaf]):
             distance = squared_distance(frames, item, x, y, z)
             if distance <= window and distance <= limit:
                 found, best = _choose(distance, item, best, found, wanted, ids, normals, scale)

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 
 from .arrays import Floats, Ints
 from .bvh import STACK, build_bvh
-from .closest_point import CHUNK, box_distance, curve_order
+from .bvh_descent import next_leaf
+from .closest_point import CHUNK, curve_order
 from .threads import run_chunks, spans
 
 LEAF = 8
@@ -63,39 +64,20 @@ def _query(
     points: Floats, distances: Floats, nearest: Ints,
 ) -> None:  # fmt: skip
     stack = np.empty(STACK, np.int64)
-    stack_distance = np.empty(STACK)
+    bounds = np.empty(STACK)
     found = 0
     for slot in range(start, stop):
         row = rows[slot]
         x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
         best = _squared_distance(points, found, x, y, z)  # the answer of the neighbour on the curve bounds this one
         stack[0] = 0
-        stack_distance[0] = 0.0
+        bounds[0] = 0.0
         top = 1
-        while top > 0:
-            top -= 1
-            if stack_distance[top] > best:
-                continue
-            node = stack[top]
-            while size[node] == 0:
-                near = first[node]
-                far = near + 1
-                near_distance = box_distance(boxes, near, x, y, z)
-                far_distance = box_distance(boxes, far, x, y, z)
-                if far_distance < near_distance:
-                    near, far = far, near
-                    near_distance, far_distance = far_distance, near_distance
-                if far_distance <= best:
-                    stack[top] = far
-                    stack_distance[top] = far_distance
-                    top += 1
-                if near_distance > best:
-                    node = -1
-                    break
-                node = near
-            if node < 0:
-                continue
-            for item in range(first[node], first[node] + size[node]):
+        while True:
+            leaf, top = next_leaf(boxes, first, size, x, y, z, best, stack, bounds, top)
+            if leaf < 0:
+                break
+            for item in range(first[leaf], first[leaf] + size[leaf]):
                 distance = _squared_distance(points, item, x, y, z)
                 if distance < best or (distance == best and ids[item] < ids[found]):
                     best, found = distance, item

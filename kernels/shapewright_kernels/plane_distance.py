@@ -95,6 +95,29 @@ def limit_planes(planes: Floats, reach: float) -> Floats:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def square_in_frame(
+    s: float, t: float, h: float, length: float, foot: float, height: float, left_scale: float, right_scale: float
+) -> float:
+    """Squared distance to a triangle of a point at ``(s, t, h)`` in its frame: along the base, across it, and off the
+    plane; without branches, so that a loop around it is vectorised. ``left_scale`` and ``right_scale`` are inverse
+    squared lengths of the sides."""
+    # Both base angles are at most 90 degrees: below the base only the base is near, above it only the side on the
+    # point's half of the triangle, which is seen from its lower corner (away from the foot counts as negative).
+    right = s > foot
+    half = length - foot if right else foot
+    scale = right_scale if right else left_scale
+    inwards = length - s if right else s
+    along = (inwards * half + t * height) * scale
+    along = along if along > 0.0 else 0.0
+    along = along if along < 1.0 else 1.0
+    ds, dt = inwards - along * half, t - along * height
+    side = ds * ds + dt * dt
+    side = side if half * t >= height * inwards else 0.0
+    over = inwards if inwards < 0.0 else 0.0
+    return h * h + (side if t > 0.0 else over * over + t * t)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def lower_row(
     planes: Floats, face: int, x: float, y: float, z: float, step: float, row: int, best: Floats, nearest: Ints
 ) -> None:
@@ -106,27 +129,13 @@ def lower_row(
     h0 = dx * planes[face, 15] + dy * planes[face, 16] + dz * planes[face, 17]
     s_step, t_step, h_step = planes[face, 5] * step, planes[face, 14] * step, planes[face, 17] * step
     length, foot, height = planes[face, 9], planes[face, 10], planes[face, 11]
-    run = length - foot
     left_scale, right_scale = planes[face, 18], planes[face, 19]
     # a row is always eight long, but a loop of known length would be unrolled instead of vectorised
     for i in range(best.shape[1]):
         s = s0 + i * s_step
         t = t0 + i * t_step
         h = h0 + i * h_step
-        # Both base angles are at most 90 degrees: below the base only the base is near, above it only the side on the
-        # point's half of the triangle, which is seen from its lower corner (away from the foot counts as negative).
-        right = s > foot
-        half = run if right else foot
-        scale = right_scale if right else left_scale
-        inwards = length - s if right else s
-        along = (inwards * half + t * height) * scale
-        along = along if along > 0.0 else 0.0
-        along = along if along < 1.0 else 1.0
-        ds, dt = inwards - along * half, t - along * height
-        side = ds * ds + dt * dt
-        side = side if half * t >= height * inwards else 0.0
-        over = inwards if inwards < 0.0 else 0.0
-        square = h * h + (side if t > 0.0 else over * over + t * t)
+        square = square_in_frame(s, t, h, length, foot, height, left_scale, right_scale)
         closer = square < best[row, i]
         best[row, i] = square if closer else best[row, i]
         nearest[row, i] = face if closer else nearest[row, i]

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from .arrays import Floats, Ints
-from .plane_distance import across
+from .plane_distance import across, square_in_frame
 
 LANES = 32
 X, Y, Z, BEST, SECOND, NEAREST, WORST = (LANES * k for k in range(7))
@@ -61,19 +61,7 @@ def lower_lanes(frames: Floats, face: int, lanes: Floats, count: int, squares: F
         s = dx * bx + dy * by + dz * bz
         t = dx * hx + dy * hy + dz * hz
         h = dx * nx + dy * ny + dz * nz
-        # both base angles are at most 90 degrees; see plane_distance.lower_row
-        right = s > foot
-        half = run if right else foot
-        scale = right_scale if right else left_scale
-        inwards = length - s if right else s
-        along = (inwards * half + t * height) * scale
-        along = along if along > 0.0 else 0.0
-        along = along if along < 1.0 else 1.0
-        ds, dt = inwards - along * half, t - along * height
-        side = ds * ds + dt * dt
-        side = side if half * t >= height * inwards else 0.0
-        over = inwards if inwards < 0.0 else 0.0
-        square = h * h + (side if t > 0.0 else over * over + t * t)
+        square = square_in_frame(s, t, h, length, foot, height, left_scale, right_scale)
         squares[row, i] = square
         best, second = lanes[BEST + i], lanes[SECOND + i]
         closer = square < best
