@@ -28,6 +28,7 @@ _HOMES = {
     "run": ["build", "execute"],
     "registry": ["Registry", "load_registry"],
     "mesh_io": ["load_mesh", "save_mesh"],
+    "trimesh_meshes": ["from_trimesh", "to_trimesh"],
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .run import *  # noqa: F403
     from .spec import *  # noqa: F403
     from .states import *  # noqa: F403
+    from .trimesh_meshes import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:

@@ -37,13 +37,14 @@ def load_textured_mesh(path: str | os.PathLike[str]) -> Mesh:
     """
     source = Path(path)
     with errors_name(source):
-        mesh, counts = _cleaned(read_textured(source))
+        mesh, counts = cleaned_mesh(read_textured(source))
     if counts:
         warnings.warn(MeshWarning(str(source), counts), stacklevel=2)
     return mesh
 
 
-def _cleaned(textured: TexturedPolygons) -> tuple[Mesh, dict[str, int]]:
+def cleaned_mesh(textured: TexturedPolygons) -> tuple[Mesh, dict[str, int]]:
+    """The mesh of what a reader found, and what was dropped on the way. Raises MeshError where nothing is left."""
     polygons = textured.polygons
     cut = cleaned(polygons)
     attributes, given_up = _vertex_colors(polygons, cut.stay)
