@@ -110,8 +110,8 @@ def _tints(part: Any) -> Array:
     if part.visual.kind == "face":
         return np.repeat(np.asarray(part.visual.face_colors, np.float64) / 255, 3, axis=0)
     if part.visual.kind == "vertex":
-        stored: Array = np.asarray(part.visual.vertex_colors, np.float64) / 255
-        return stored[part.faces.reshape(-1)]
+        stored: Array = np.asarray(part.visual.vertex_colors, np.float64)[part.faces.reshape(-1)] / 255
+        return stored
     return np.ones((part.faces.size, 4))
 
 
