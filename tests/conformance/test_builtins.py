@@ -23,6 +23,8 @@ EXPECTED |= {f"generator/trellis2-{name}": {"condition": _UNTRAINED} for name in
 """Component to check to reason."""
 OPTIONS: dict[str, dict[str, Any]] = {f"metric/{name}-p2p": {"samples": 20_000} for name in ("chamfer", "f-score")}
 """Options at which a component takes less time than at its defaults."""
+OPTIONS |= {f"metric/rendered-{name}": {"size": 64} for name in ("materials", "normals")}
+OPTIONS["metric/pbr-attributes"] = {"samples": 20_000}
 OPTIONS["transform/bake-pbr"] = {"texture_size": 64}
 OPTIONS["renderer/raster"] = {"size": 96}
 OPTIONS |= {

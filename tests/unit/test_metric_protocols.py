@@ -14,11 +14,15 @@ import torch
 from shapewright.interfaces import MeshPair, Metric, MetricDefinition
 from shapewright.spec import ComponentSpec
 from shapewright.states import Mesh
-from shapewright_plugins.metrics import register_components
+from shapewright.testing import toys
+from shapewright_plugins import appearance, metrics
 from shapewright_plugins.metrics.protocols import count_name
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocols.md"
-SPECS = list(register_components())
+GEOMETRY = list(metrics.register_components())
+SPECS = [*GEOMETRY, *(spec for spec in appearance.register_components() if spec.kind == "metric")]
+UNPRODUCED = "lpips"
+"""Ids that need weights; tests/unit/test_appearance_metrics.py proves that they come."""
 
 
 def component(spec: ComponentSpec) -> type[Metric[Any]]:
@@ -50,8 +54,8 @@ def test_ids_are_well_formed_and_belong_to_one_metric() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-@pytest.mark.parametrize("samples", [None, 3_000])
-def test_every_figure_has_a_definition(spec: ComponentSpec, samples: int | None) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_every_figure_has_a_definition(spec: ComponentSpec, changed: bool) -> None:
     """An open, creased, partly hidden reference and closed ones between them bring out every id."""
     cube = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=torch.float64) - 0.5
     faces = torch.tensor(
@@ -61,13 +65,15 @@ def test_every_figure_has_a_definition(spec: ComponentSpec, samples: int | None)
     closed = Mesh(torch.cat([cube, cube / 2]), torch.cat([faces, faces.flip(1) + 8]))
     opened = Mesh(closed.vertices, closed.faces[:-1])
     metric = component(spec)
-    config = metric.Config() if samples is None else metric.Config(samples=samples)
-    returned = {
-        protocol for mesh in (closed, opened) for protocol in metric(config).measure(MeshPair(mesh, mesh, "shape"))
+    option, value, mark = ("size", 32, "@32px") if "rendered" in spec.name else ("samples", 3_000, "@3k")
+    measure = metric(metric.Config(**({option: value} if changed else {}))).measure
+    shapes = [toys.painted(mesh) for mesh in (closed, opened)]
+    returned = {protocol for mesh in shapes for protocol in measure(MeshPair(mesh, mesh, "shape"))}
+    marked = {protocol for protocol in returned if mark in protocol}
+    assert {protocol.removesuffix(mark) for protocol in returned} == {
+        p for p in metric.protocols if UNPRODUCED not in p
     }
-    marked = {protocol for protocol in returned if "@3k" in protocol}
-    assert {protocol.removesuffix("@3k") for protocol in returned} == set(metric.protocols)
-    assert bool(marked) == (samples is not None)
+    assert bool(marked) == changed
 
 
 def test_sample_counts_read_as_people_write_them() -> None:

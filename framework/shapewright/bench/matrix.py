@@ -168,9 +168,12 @@ def sources(request: Request, catalog: Catalog, options: Options, default: str) 
     return found
 
 
-def metrics(request: Request, catalog: Catalog, options: Options) -> dict[str, dict[str, Any]]:
+def metrics(
+    request: Request, catalog: Catalog, options: Options, leave_out: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """The metric components to measure with, and their options. ``--metric`` takes names (``chamfer``)."""
-    return {f"metric/{name}": options.of(f"metric/{name}") for name in _selected(catalog, "metric", request.metrics)}
+    names = _selected(catalog, "metric", request.metrics, leave_out)
+    return {f"metric/{name}": options.of(f"metric/{name}") for name in names}
 
 
 def expand(request: Request, catalog: Catalog, registry: Registry) -> Matrix:
@@ -189,7 +192,7 @@ def expand(request: Request, catalog: Catalog, registry: Registry) -> Matrix:
         for part in check(combination.name, combination.entry, catalog).parts.values():
             configure(catalog.load(part.spec.key), part.options, part.spec.key)
     resolutions: tuple[int | None, ...] = request.resolutions
-    measured = metrics(request, catalog, options)
+    measured = metrics(request, catalog, options, defaults.get("leave-out", ()))
     for key, given in measured.items():
         configure(catalog.load(key), given, key)
     found = sources(request, catalog, options, str(defaults.get("dataset", "")))

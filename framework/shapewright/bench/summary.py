@@ -29,6 +29,8 @@ class Column:
     """Only in the files, not in the printed table."""
     reference: str = ""
     """A second figure that is subtracted (components of the result minus those of the reference)."""
+    where_it_applies: bool = False
+    """A failed cell counts only where its shape and its pipeline have this figure elsewhere in the run."""
 
     def value(self, cell: Mapping[str, Any]) -> float | None:
         """The cell's figure, ``None`` where it has none."""
@@ -119,11 +121,16 @@ def summarise(cells: Iterable[Mapping[str, Any]], columns: Sequence[Mapping[str,
         if cell["status"] != "skipped":
             key = (str(cell["dataset"]), cell["resolution"] or 0, str(cell["pipeline"]))
             groups.setdefault(key, []).append(cell)
+    shapes, pipelines = _owners(groups.values())
     rows = []
     for (dataset, resolution, pipeline), members in sorted(groups.items()):
         entries = []
         for column in chosen:
-            values = [value for cell in members if (value := column.value(cell)) is not None]
+            counted = members
+            if column.where_it_applies:
+                known, made = shapes.get(column.figure, set()), pipelines.get(column.figure, set())
+                counted = [m for m in members if m["status"] == "ok" or (_shape(m) in known and pipeline in made)]
+            values = [value for cell in counted if (value := column.value(cell)) is not None]
             entries.append(bootstrap([value * column.scale for value in values]) if values else None)
         ok = sum(cell["status"] == "ok" for cell in members)
         rows.append(Row(pipeline, dataset, resolution or None, ok, len(members), tuple(entries)))
@@ -132,6 +139,24 @@ def summarise(cells: Iterable[Mapping[str, Any]], columns: Sequence[Mapping[str,
         tuple(chosen[i] for i in used),
         tuple(Row(r.pipeline, r.dataset, r.resolution, r.ok, r.total, tuple(r.entries[i] for i in used)) for r in rows),
     )
+
+
+def _shape(cell: Mapping[str, Any]) -> tuple[Any, Any]:
+    return cell["dataset"], cell["sample"]
+
+
+def _owners(
+    groups: Iterable[Sequence[Mapping[str, Any]]],
+) -> tuple[dict[str, set[tuple[Any, Any]]], dict[str, set[str]]]:
+    """By figure: shapes that have it (a result or their noise floor does), and pipelines whose results do."""
+    shapes: dict[str, set[tuple[Any, Any]]] = {}
+    pipelines: dict[str, set[str]] = {}
+    for cell in (cell for group in groups for cell in group):
+        for figure in {*cell["metrics"], *cell["noise_floor"]}:
+            shapes.setdefault(figure, set()).add(_shape(cell))
+        for figure in cell["metrics"]:
+            pipelines.setdefault(figure, set()).add(str(cell["pipeline"]))
+    return shapes, pipelines
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -28,6 +28,7 @@ from ..report.display_mesh import Floats
 from ..report.views import ViewStore, display_mesh
 from ..run import build, build_parts, execute, resolved_options
 from ..states import Frame, Mesh
+from .appearance import appearance_hash, textured
 from .cards import CardStore, blank_cell, cache_key
 from .matrix import Cell, Source
 from .memory import PeakMemory
@@ -51,6 +52,8 @@ class _Reference:
 
     sample: Sample
     mesh: Mesh
+    look: str
+    """Hash of its appearance; empty where it has none."""
     memo: dict[str, Any] = field(default_factory=dict)
     floors: dict[str, dict[str, float]] = field(default_factory=dict)
     view: str | None = None
@@ -104,7 +107,7 @@ class Bench:
             key: build(self.catalog, key, options) for key, options in metric_options.items()
         }
         self.machine = machine() | {"threads": torch.get_num_threads()}
-        self.warm: dict[str, str] = {}
+        self.warm: dict[tuple[str, bool], str] = {}
 
     # --- one shape ----------------------------------------------------------------------------------------------------
     def load(self, job: Job) -> _Reference:
@@ -114,7 +117,7 @@ class Bench:
             warnings.simplefilter("ignore", MeshWarning)  # the sample's notes carry what was repaired
             sample: Sample = dataset.load(job.sample)
         mesh, _ = normalise(sample.mesh)
-        return _Reference(sample, mesh)
+        return _Reference(sample, mesh, appearance_hash(mesh))
 
     # --- one cell -----------------------------------------------------------------------------------------------------
     def prepare(self, cell: Cell) -> tuple[Plan, dict[str, dict[str, Any]], int | None]:
@@ -147,6 +150,7 @@ class Bench:
                 "metrics": self.metric_options,
                 "identity": code_identity(self.catalog, [*components, *self.metric_options, cell.source.key]),
                 "data": reference.sample.content,
+                "appearance": reference.look,
                 "sample": [cell.source.name, cell.sample],
                 "seed": cell.seed,
                 "device": "cpu",
@@ -174,6 +178,7 @@ class Bench:
             "protocol": {"gt": "original", "frame": "box1", "post_processing": "none"},
             "dataset": cell.source.key,
             "content": reference.sample.content,
+            "appearance": reference.look,
             "license": reference.sample.license,
             "notes": list(reference.sample.notes),
             "device": "cpu",
@@ -189,6 +194,8 @@ class Bench:
                 card["status"] = "ok"
             except Exception as error:  # a failing cell is a recorded result and the sweep goes on
                 card["reason"] = reason_of(error)
+                with suppress(Exception):  # tells which figures the shape has, whatever its results do
+                    card["noise_floor"] = self._floors(cell, reference)
         card["warnings"] = sorted({f"{w.category.__name__}: {' '.join(str(w.message).split())}" for w in caught})
         self.store.write(card)
         return card, False
@@ -202,7 +209,7 @@ class Bench:
 
     def _fill(self, card: dict[str, Any], cell: Cell, plan: Plan, reference: _Reference) -> None:
         parts = build_parts(plan, self.catalog)
-        self._warm_up(cell, plan)
+        self._warm_up(cell, plan, painted=bool(reference.look))
         with PeakMemory() as peak:
             start = perf_counter()
             run = execute(
@@ -225,11 +232,14 @@ class Bench:
             save_mesh(mesh, self.out / place, overwrite=True)
             card["mesh"] = place.as_posix()
         start = perf_counter()
+        # First, so that what all cells of a shape share (trees, samples) is not in the time of the first one.
+        card["noise_floor"] = self._floors(cell, reference)
+        card["seconds"]["noise-floor"] = perf_counter() - start
+        start = perf_counter()
         pair = MeshPair(mesh, reference.mesh, cell.sample, cell.seed, reference_memo=reference.memo)
-        for name, metric in self.metrics.items():
+        for metric in self.metrics.values():
             for protocol, value in metric.measure(pair).items():
                 card[definition(metric, protocol).group][protocol] = value if math.isfinite(value) else None
-            card["noise_floor"] |= self._floor(name, metric, cell, reference)
         card["seconds"]["metrics"] = perf_counter() - start
         if self.keep_views:
             card["view"] = self.views.write(display_mesh(mesh, lambda points: self._deviations(pair, points)))
@@ -249,35 +259,35 @@ class Bench:
     def _inputs(plan: Plan, mesh: Mesh) -> dict[str, Mesh]:
         return dict.fromkeys(plan.inputs, mesh)
 
-    def _floor(self, name: str, metric: Metric[Any], cell: Cell, reference: _Reference) -> dict[str, float]:
-        """What the metric says about a perfect result: the reference against itself, sampled independently."""
-        if name not in reference.floors:
-            pair = MeshPair(reference.mesh, reference.mesh, cell.sample, cell.seed, reference_memo=reference.memo)
-            values = metric.measure(pair)
-            reference.floors[name] = {
-                protocol: value
-                for protocol, value in values.items()
-                if definition(metric, protocol).group == "metrics" and math.isfinite(value)
-            }
-        return reference.floors[name]
+    def _floors(self, cell: Cell, reference: _Reference) -> dict[str, float]:
+        """What the metrics say about a perfect result: the reference against itself, sampled independently."""
+        for name, metric in self.metrics.items():
+            if name not in reference.floors:
+                pair = MeshPair(reference.mesh, reference.mesh, cell.sample, cell.seed, reference_memo=reference.memo)
+                reference.floors[name] = {
+                    protocol: value
+                    for protocol, value in metric.measure(pair).items()
+                    if definition(metric, protocol).group == "metrics" and math.isfinite(value)
+                }
+        return {protocol: value for name in self.metrics for protocol, value in reference.floors[name].items()}
 
-    def _warm_up(self, cell: Cell, plan: Plan) -> None:
-        """Run the combination once on a tiny shape, so that compiling is not timed. Its failure is the cell's to
-        report."""
+    def _warm_up(self, cell: Cell, plan: Plan, *, painted: bool) -> None:
+        """Run the combination once on a tiny shape, with materials or without, so that compiling is not timed. Its
+        failure is the cell's to report."""
         name = cell.combination.name
-        if name in self.warm:
+        if (name, painted) in self.warm:
             return
         entry = {**cell.combination.entry, "components": {}}
         for alias, body in cell.combination.entry["components"].items():
             tiny = {"resolution": WARM_RESOLUTION} if "resolution" in plan.parts[alias].options else {}
             entry["components"][alias] = {**body, "with": {**(body.get("with") or {}), **tiny}}
-        mesh = _octahedron()
+        mesh = textured(_octahedron()) if painted else _octahedron()
         try:
             tiny_plan = check(name, entry, self.catalog)
             execute(tiny_plan, self.catalog, self._inputs(tiny_plan, mesh))
-            self.warm[name] = "ok"
+            self.warm[name, painted] = "ok"
         except Exception as error:  # kept: the first timed cell of this combination then includes compiling
-            self.warm[name] = reason_of(error)
+            self.warm[name, painted] = reason_of(error)
 
 
 def blank(cell: Cell) -> dict[str, Any]:

@@ -282,7 +282,8 @@ def state_of(subject: Subject, spec: ComponentSpec, mesh: Mesh) -> Any:
 
 # --- kinds whose arguments are not ports ------------------------------------------------------------------------------
 def _metric_calls(subject: Subject) -> Iterator[Call]:
-    for label, mesh in _meshes(subject):
+    for label, shape in _meshes(subject):
+        mesh = toys.painted(shape) if subject.spec.capabilities.pbr else shape
         vertices = mesh.vertices * 0.96 + mesh.vertices.new_tensor([0.03, 0, 0.005])
         moved = replace(mesh, vertices=vertices.float().double())  # the same shape in either precision
         yield Call(f"{label} beside a smaller one", "measure", {"pair": MeshPair(moved, mesh, sample=label)})

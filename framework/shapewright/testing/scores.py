@@ -25,9 +25,17 @@ FLOOR = 0.01
 
 
 def _measure(subject: Subject, predicted: Mesh, reference: Mesh) -> Mapping[str, float]:
+    if subject.spec.capabilities.pbr:  # it measures nothing of meshes without materials
+        same = predicted is reference
+        reference = _painted(reference)
+        predicted = reference if same else _painted(predicted)
     pair = MeshPair(predicted, reference, sample="toy")
     found: Mapping[str, float] = subject.run(Call("toy", "measure", {"pair": pair}))
     return found
+
+
+def _painted(mesh: Mesh) -> Mesh:
+    return mesh if mesh.attributes else toys.painted(mesh)
 
 
 def _definition(subject: Subject, figure: str) -> MetricDefinition:
@@ -65,6 +73,7 @@ def itself(subject: Subject) -> None:
 def direction(subject: Subject) -> None:
     """The worse the result, the worse the figure, in the direction that its definition names; failing is the worst."""
     mesh = toys.sphere()
+    mesh = toys.painted(mesh) if subject.spec.capabilities.pbr else mesh
     series = [_measure(subject, _spoilt(mesh, amount), mesh) for amount in (0, 0.01, 0.04, 0.16)]
     for figure in series[0]:
         entry = _definition(subject, figure)
@@ -108,7 +117,9 @@ def _shuffled(subject: Subject, mesh: Mesh, name: int) -> Mesh:
     faces = torch.randperm(len(mesh.faces), generator=subject.rng("faces", name))
     place = torch.empty_like(vertices)
     place[vertices] = torch.arange(len(vertices))
-    return replace(mesh, vertices=mesh.vertices[vertices], faces=place[mesh.faces][faces].roll(1, dims=1))
+    attributes = {name: values[vertices] for name, values in mesh.attributes.items()}
+    rows = place[mesh.faces][faces].roll(1, dims=1)
+    return replace(mesh, vertices=mesh.vertices[vertices], faces=rows, attributes=attributes)
 
 
 def motion(subject: Subject) -> None:

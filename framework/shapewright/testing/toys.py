@@ -7,6 +7,7 @@ Positions are exact in single precision, so that both precisions mean the same s
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -148,6 +149,13 @@ def coloured_cube(cuts: int = 8) -> Mesh:
         faces += [squares[:, [0, 1, 2]] + index * len(u), squares[:, [0, 2, 3]] + index * len(u)]
     placed = torch.cat(points) * (CUBE / 2) @ turn().T
     return _mesh(placed, torch.cat(faces), base_color=COLOURS.repeat_interleave(len(u), dim=0))
+
+
+def painted(mesh: Mesh) -> Mesh:
+    """The mesh with materials at its vertices that change from place to place, all within [0.1, 0.9]."""
+    waves = (torch.sin(5 * mesh.vertices.double() + torch.tensor([0.3, 1.1, 2.3])) * 0.4 + 0.5).float()
+    look = {"base_color": waves, "metallic": waves[:, :1], "roughness": waves[:, 1:2], "alpha": waves[:, 2:]}
+    return replace(mesh, attributes={**mesh.attributes, **look})
 
 
 def cube() -> Mesh:

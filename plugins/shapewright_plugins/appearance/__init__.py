@@ -12,7 +12,7 @@ _CPU = frozenset({"cpu"})
 
 @hookimpl
 def register_components() -> Iterable[ComponentSpec]:
-    """The renderer and the transform that bakes."""
+    """The renderer, the transform that bakes, and the metrics of both."""
     render = {"render": Verb({"mesh": "mesh", "cameras": "cameras?"}, {"images": "images"})}
     return [
         ComponentSpec(
@@ -32,4 +32,14 @@ def register_components() -> Iterable[ComponentSpec]:
             summary="textures of base colour, alpha, metallic and roughness from voxels or from another mesh",
             cite="TRELLIS.2 (arXiv 2512.14692)",
         ),
+        _metric(
+            "pbr-attributes", "pbr_attributes:PbrAttributes", "PSNR of material values at closest points", pbr=True
+        ),
+        _metric("rendered-materials", "rendered:RenderedMaterials", "PSNR and SSIM of pictures of materials", pbr=True),
+        _metric("rendered-normals", "rendered:RenderedNormals", "PSNR and SSIM of pictures of normals"),
     ]
+
+
+def _metric(name: str, factory: str, summary: str, *, pbr: bool = False) -> ComponentSpec:
+    verbs = {"measure": Verb({"predicted": "mesh", "reference": "mesh"}, {"values": "metrics"})}
+    return ComponentSpec("metric", name, f"{_MODULE}.{factory}", verbs, Capabilities(pbr=pbr), summary=summary)

@@ -28,11 +28,13 @@ class Config:
     ``path``: the directory. ``pattern``: which files, matched against the path below the directory and against the bare
     name (``"*.glb"``, ``"chairs/*"``); empty for all formats that can be read. ``manifest``: a JSON file with tags,
     licences and splits; empty to use a ``manifest.json`` in the directory or the one above, if there is one.
+    ``materials``: whether materials and textures are read as well.
     """
 
     path: str = ""
     pattern: str = ""
     manifest: str = ""
+    materials: bool = True
 
 
 class Folder(Dataset[Config]):
@@ -63,6 +65,7 @@ class Folder(Dataset[Config]):
             license=str(entry.get("license") or ""),
             split=str(entry.get("split") or ""),
             notes=notes,
+            materials=self.config.materials,
         )
 
     @property

@@ -12,6 +12,7 @@ from shapewright.errors import ConfigError, MeshWarning
 from shapewright.interfaces import Sample
 from shapewright.mesh_io import content_hash, load_mesh_with_counts
 from shapewright.states import Mesh
+from shapewright.textured_meshes import load_textured_mesh
 
 
 def split_of(id: str) -> str:
@@ -41,13 +42,21 @@ def topology_tags(mesh: Mesh) -> set[str]:
 
 
 def file_sample(
-    id: str, path: Path, *, tags: Iterable[str] = (), license: str = "", split: str = "", notes: Iterable[str] = ()
+    id: str,
+    path: Path,
+    *,
+    tags: Iterable[str] = (),
+    license: str = "",
+    split: str = "",
+    notes: Iterable[str] = (),
+    materials: bool = False,
 ) -> Sample:
     """Load ``path`` as the sample ``id``; repairs go into its notes and are warned about.
 
-    Where ``tags`` do not say whether the shape is open or closed, its topology does.
+    With ``materials`` the mesh has what the file says about its look; its geometry is the same either way. Where
+    ``tags`` do not say whether the shape is open or closed, its topology does.
     """
-    mesh, counts = load_mesh_with_counts(path)
+    mesh, counts = _textured(path) if materials else load_mesh_with_counts(path)
     known = set(tags)
     if not known & {"open", "closed"}:
         known |= topology_tags(mesh)
@@ -55,3 +64,17 @@ def file_sample(
         warnings.warn(MeshWarning(str(path), counts), stacklevel=2)
     repairs = [f"dropped {count} {what}" for what, count in counts.items()]
     return Sample(id, mesh, frozenset(known), license, split or split_of(id), content_hash(mesh), (*notes, *repairs))
+
+
+def _textured(path: Path) -> tuple[Mesh, dict[str, int]]:
+    """The mesh with its materials, and the counts that reading it warns about."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mesh = load_textured_mesh(path)
+    counts: dict[str, int] = {}
+    for entry in caught:
+        if isinstance(entry.message, MeshWarning):
+            counts |= entry.message.counts
+        else:
+            warnings.warn_explicit(entry.message, entry.category, entry.filename, entry.lineno)
+    return mesh, counts
