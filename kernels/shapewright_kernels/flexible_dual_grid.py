@@ -8,7 +8,6 @@ them. Every slab goes through its triangles in their order, so the result does n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Bools, Ints
 from .flexible_dual_grid_overlap import Boundary, add_boundary, add_overlaps, group_edges, single_edges, walk_edges
-from .flexible_dual_grid_scan import Slab, Triangles, scan_edges, set_up
+from .flexible_dual_grid_placement import MAXIMUM_GRID as MAXIMUM_GRID
+from .flexible_dual_grid_placement import PerAxis
+from .flexible_dual_grid_placement import place_grid as place_grid
+from .flexible_dual_grid_scan import Slab, Triangles, scan_edges
+from .flexible_dual_grid_slabs import FACES_PER_CHUNK, Slabs, checked_mesh, chunk_places, sort_into_slabs
 from .flexible_dual_grid_solve import solve
 from .flexible_dual_grid_voxels import find_voxels
 from .lattice_index import lowest_bit
 from .threads import run_chunks, spans
-
-MAXIMUM_GRID = 32767
-"""Largest number of cells along an axis."""
-SLAB_CELLS = 1 << 23
-"""Cells of a slab (1 MB of mask), unless one plane has more."""
-SLABS = 16
-"""Fewest slabs a grid is cut into, so that threads share the work."""
-FACES_PER_CHUNK = 1 << 15
-
-Number = float | int
-PerAxis = Number | Sequence[Number] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,77 +47,6 @@ class DualGrid:
     def absolute(self) -> NDArray[np.float32]:
         """Dual vertices in length units, relative to ``origin`` (the published converter's output)."""
         return ((self.coords + self.dual_vertices.astype(np.float64)) * self.voxel_size).astype(np.float32)
-
-
-def _per_axis(value: PerAxis, name: str, dtype: Any) -> NDArray[Any]:
-    array = np.asarray(value)
-    if array.shape not in ((), (1,), (3,)) or not np.issubdtype(array.dtype, np.number):
-        raise ValueError(f"{name} must be one number or three, not {value!r}")
-    if not np.all(np.isfinite(array)) or np.any(array <= 0):
-        raise ValueError(f"{name} must be positive and finite, not {value!r}")
-    if dtype is np.int64 and np.any(array != np.round(array)):
-        raise ValueError(f"{name} must be whole numbers of cells, not {value!r}")
-    return np.broadcast_to(array.astype(dtype), (3,)).copy()
-
-
-def place_grid(
-    vertices: NDArray[np.float32],
-    voxel_size: PerAxis | None = None,
-    grid_size: PerAxis | None = None,
-    aabb: ArrayLike | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int, int]]:
-    """Origin, voxel size and cells an axis of the grid that the published converter uses, in its float32 arithmetic.
-
-    Without ``aabb`` the box is that of ``vertices``, padded to whole voxels (``voxel_size`` given) and then by one
-    voxel in ``grid_size`` (if given), half on each side.
-
-    Raises:
-        ValueError: neither size is given, a value is out of range, or the mesh is flat and has no ``aabb``.
-    """
-    if voxel_size is None and grid_size is None:
-        raise ValueError("give voxel_size or grid_size")
-    step = None if voxel_size is None else _per_axis(voxel_size, "voxel_size", np.float32)
-    count = None if grid_size is None else _per_axis(grid_size, "grid_size", np.int64)
-    if aabb is None:
-        if len(vertices) == 0:
-            raise ValueError("a mesh without vertices has no bounds; give aabb")
-        low, high = vertices.min(axis=0), vertices.max(axis=0)
-        if step is not None:
-            extent = high - low
-            padding = np.ceil(extent / step) * step - extent
-            low, high = low - padding * np.float32(0.5), high + padding * np.float32(0.5)
-        if count is not None:
-            if np.any(count < 2):
-                raise ValueError("one cell cannot be padded: give aabb or a grid_size of at least 2")
-            padding = (high - low) / (count - 1).astype(np.float32)
-            low, high = low - padding * np.float32(0.5), high + padding * np.float32(0.5)
-    else:
-        box = np.asarray(aabb, np.float32)
-        if box.shape != (2, 3) or not np.all(np.isfinite(box)) or np.any(box[1] <= box[0]):
-            raise ValueError(f"aabb must be [[min x, y, z], [max x, y, z]] with min < max, not {aabb!r}")
-        low, high = box
-    if step is None:
-        assert count is not None
-        step = ((high - low) / count.astype(np.float32)).astype(np.float32)
-    if count is None:
-        count = np.round((high - low) / step).astype(np.int64)
-    if np.any(count < 1) or np.any(step <= 0):
-        raise ValueError("the mesh is flat along an axis and spans no voxel there; give aabb")
-    if np.any(count > MAXIMUM_GRID):
-        raise ValueError(f"the grid would have {count.tolist()} cells; at most {MAXIMUM_GRID} an axis are possible")
-    return low.astype(np.float32), step, (int(count[0]), int(count[1]), int(count[2]))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _bin_triangles(
-    cells: NDArray[np.int16], start: int, stop: int, planes: int, places: Ints, members: NDArray[np.int32], fill: bool
-) -> None:
-    """Count (or, with ``fill``, list from ``places[slab]`` on) the triangles that can reach each slab."""
-    for t in range(start, stop):
-        for slab in range(cells[t, 0] // planes, cells[t, 3] // planes + 1):
-            if fill:
-                members[places[slab]] = t
-            places[slab] += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -190,13 +111,8 @@ def _unpack(
             all_flags[start + row, axis] = (bits[row] >> axis) & 1
 
 
-def _places(counts: list[Ints]) -> tuple[Ints, list[Ints]]:
-    """From counts per (chunk, slab): where each slab begins, and where each chunk writes in each slab."""
-    table = np.stack(counts, axis=1)  # (slabs, chunks): within a slab the chunks follow one another
-    ends = np.cumsum(table.ravel(), dtype=np.int64)
-    begins = (ends - table.ravel()).reshape(table.shape)
-    starts = np.concatenate([begins[:, 0], ends[-1:]]).astype(np.int64)
-    return starts, [np.ascontiguousarray(begins[:, chunk]) for chunk in range(table.shape[1])]
+def _no_boundary(slabs: int, edges: NDArray[np.int32]) -> Boundary:
+    return Boundary(np.zeros(slabs + 1, np.int64), edges, np.empty(0, np.int32), np.empty((0, 3), np.int16))
 
 
 def _boundary(
@@ -204,8 +120,7 @@ def _boundary(
     faces: Any,
     steps: NDArray[np.float32],
     counts: tuple[int, int, int],
-    slabs: int,
-    planes: int,
+    slabs: Slabs,
     threads: int | None,
 ) -> Boundary:
     starts, others = np.zeros(len(vertices) + 1, np.int64), np.empty(3 * len(faces), np.int32)
@@ -218,43 +133,22 @@ def _boundary(
     jobs = list(zip(chunks, places[:-1].tolist(), strict=True))
     run_chunks(lambda job: single_edges(starts, others, *job[0], edges, job[1]), jobs, threads)
 
-    boundary = Boundary(np.zeros(slabs + 1, np.int64), edges, np.empty(0, np.int32), np.empty((0, 3), np.int16))
+    boundary = _no_boundary(slabs.total, edges)
     chunks = spans(len(edges), FACES_PER_CHUNK)
     if not chunks:
         return boundary
 
     def walk(chunk: tuple[int, int], at: Ints, into: Boundary, fill: bool) -> Ints:
-        walk_edges(vertices, edges, *chunk, steps, counts, planes, at, into, fill)
+        walk_edges(vertices, edges, *chunk, steps, counts, slabs.planes, at, into, fill)
         return at
 
-    per_chunk = run_chunks(lambda c: walk(c, np.zeros(slabs, np.int64), boundary, False), chunks, threads)
-    slab_starts, begins = _places(per_chunk)
+    per_chunk = run_chunks(lambda c: walk(c, np.zeros(slabs.total, np.int64), boundary, False), chunks, threads)
+    slab_starts, begins = chunk_places(per_chunk)
     total = int(slab_starts[-1])
     boundary = Boundary(slab_starts, edges, np.empty(total, np.int32), np.empty((total, 3), np.int16))
     walks = list(zip(chunks, begins, strict=True))
     run_chunks(lambda job: walk(*job, boundary, True), walks, threads)
     return boundary
-
-
-def _checked(
-    vertices: NDArray[Any], faces: NDArray[Any], weights: tuple[float, float, float]
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.issubdtype(vertices.dtype, np.floating):
-        raise ValueError(f"vertices must be float (V, 3), not {vertices.dtype} {vertices.shape}")
-    if faces.ndim != 2 or faces.shape[1] != 3 or not np.issubdtype(faces.dtype, np.integer):
-        raise ValueError(f"faces must be integer (F, 3), not {faces.dtype} {faces.shape}")
-    if len(vertices) > np.iinfo(np.int32).max or 3 * len(faces) > np.iinfo(np.int32).max:
-        raise ValueError("meshes of more than 2^31 corners are not supported; convert them in parts")
-    with np.errstate(over="ignore"):
-        single = np.ascontiguousarray(vertices, np.float32)
-    if not np.isfinite(single).all():
-        raise ValueError("vertices must be finite float32 numbers; drop the faces with other ones first")
-    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-        raise ValueError(f"faces must index the {len(vertices)} vertices; found {faces.min()} .. {faces.max()}")
-    for name, weight in zip(("face", "boundary", "regularization"), weights, strict=True):
-        if not (np.isfinite(weight) and weight >= 0.0):
-            raise ValueError(f"{name}_weight must be finite and not negative, not {weight}")
-    return single, np.ascontiguousarray(faces)
 
 
 def mesh_to_flexible_dual_grid(
@@ -292,40 +186,21 @@ def mesh_to_flexible_dual_grid(
     ([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], [False, False, True])
     """
     weights = (float(face_weight), float(boundary_weight), float(regularization_weight))
-    single, faces = _checked(vertices, faces, weights)
+    single, faces = checked_mesh(vertices, faces)
+    for name, weight in zip(("face", "boundary", "regularization"), weights, strict=True):
+        if not (np.isfinite(weight) and weight >= 0.0):
+            raise ValueError(f"{name}_weight must be finite and not negative, not {weight}")
     origin, steps, counts = place_grid(single, voxel_size, grid_size, aabb)
-    single = single - origin
-    if not np.isfinite(single).all():
-        raise ValueError("vertices are too far from the grid for float32; drop their faces or choose another aabb")
-    triangles = Triangles(
-        np.empty((len(faces), 9), np.float32), np.empty((len(faces), 3)), np.empty((len(faces), 6), np.int16)
-    )
-    chunks = spans(len(faces), FACES_PER_CHUNK)
-    run_chunks(lambda c: set_up(single, faces, steps, counts, *c, triangles), chunks, threads)
-
-    planes = max(1, min(SLAB_CELLS // (counts[1] * counts[2]), -(-counts[0] // SLABS)))
-    slabs = -(-counts[0] // planes)
-    nothing = np.empty(0, np.int32)
-
-    def bin_chunk(chunk: tuple[int, int], at: Ints, members: NDArray[np.int32], fill: bool) -> Ints:
-        _bin_triangles(triangles.cells, *chunk, planes, at, members, fill)
-        return at
-
-    per_chunk = run_chunks(lambda c: bin_chunk(c, np.zeros(slabs, np.int64), nothing, False), chunks, threads)
-    starts, begins = _places(per_chunk) if chunks else (np.zeros(slabs + 1, np.int64), [])
-    members = np.empty(int(starts[-1]), np.int32)
-    run_chunks(lambda job: bin_chunk(*job, members, True), list(zip(chunks, begins, strict=True)), threads)
-
-    boundary = Boundary(np.zeros(slabs + 1, np.int64), np.empty((0, 2), np.int32), nothing, np.empty((0, 3), np.int16))
+    single, triangles, slabs = sort_into_slabs(single, faces, origin, steps, counts, threads)
+    boundary = _no_boundary(slabs.total, np.empty((0, 2), np.int32))
     if weights[1] > 0.0:
-        boundary = _boundary(single, faces, steps, counts, slabs, planes, threads)
+        boundary = _boundary(single, faces, steps, counts, slabs, threads)
 
     def convert(number: int) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.uint8]]:
-        inside = members[starts[number] : starts[number + 1]]
-        return _convert_slab(number, planes, inside, triangles, boundary, single, steps, counts, weights)
+        inside = slabs.of(number)
+        return _convert_slab(number, slabs.planes, inside, triangles, boundary, single, steps, counts, weights)
 
-    occupied = [number for number in range(slabs) if starts[number + 1] > starts[number]]
-    parts = run_chunks(convert, occupied, threads)
+    parts = run_chunks(convert, slabs.occupied, threads)
     ends = np.cumsum([len(part[0]) for part in parts], dtype=np.int64)
     total = int(ends[-1]) if parts else 0
     coords, relative = np.empty((total, 3), np.int32), np.empty((total, 3), np.float32)

@@ -19,22 +19,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import Floats, Ints
-from .flexible_dual_grid import (
-    FACES_PER_CHUNK,
-    SLAB_CELLS,
-    SLABS,
-    PerAxis,
-    _bin_triangles,
-    _checked,
-    _places,
-    place_grid,
-)
-from .flexible_dual_grid_scan import Slab, Triangles, set_up
+from .arrays import Floats
+from .flexible_dual_grid_placement import PerAxis, place_grid
+from .flexible_dual_grid_scan import Slab
+from .flexible_dual_grid_slabs import checked_mesh, sort_into_slabs
 from .flexible_dual_grid_voxels import find_voxels
 from .lattice_index import lowest_bit
 from .texture_sampling import Bytes, ImageTexture, mipmaps, texture_slot
-from .threads import run_chunks, spans
+from .threads import run_chunks
 from .voxel_attributes_sums import BLEND, MASK, OPAQUE, SLOTS, WIDTHS, Gathered, Shading, add_samples
 
 PBR = ("base_color", "metallic", "roughness", "alpha")
@@ -171,7 +163,7 @@ def sample_materials(
         raise ValueError(f"attributes are some of {', '.join(SLOTS)}, each once, not {attributes}")
     if not (np.isfinite(distance_unit) and distance_unit > 0 and np.isfinite(mip_level_offset)):
         raise ValueError("distance_unit must be positive and mip_level_offset finite")
-    single, faces = _checked(vertices, faces, (1.0, 0.0, 0.0))
+    single, faces = checked_mesh(vertices, faces)
     count = len(faces)
     known = [*materials, SurfaceMaterial()]
     of_face = np.zeros(count, np.int64)
@@ -196,18 +188,14 @@ def sample_materials(
         float(mip_level_offset),
         float(distance_unit),
     )
-    single = single - origin
-    triangles = Triangles(np.empty((count, 9), np.float32), np.empty((count, 3)), np.empty((count, 6), np.int16))
-    chunks = spans(count, FACES_PER_CHUNK)
-    run_chunks(lambda c: set_up(single, faces, steps, counts, *c, triangles), chunks, threads)
-    starts, members, planes = _members(triangles, counts, chunks, threads)
+    _, triangles, slabs = sort_into_slabs(single, faces, origin, steps, counts, threads)
     used = np.unique(of_face)
     pyramids = _pyramids([known[row] for row in used], attributes, threads)
     slots = {int(row): _slots(known[row], attributes, pyramids) for row in used}
 
     def sample_slab(number: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        inside = members[starts[number] : starts[number + 1]]
-        slab, total, longest = find_voxels(number, planes, inside, triangles, steps, counts)
+        inside = slabs.of(number)
+        slab, total, longest = find_voxels(number, slabs.planes, inside, triangles, steps, counts)
         coords, values = np.empty((total, 3), np.int32), np.empty((total, ends[-1]), np.float32)
         if total == 0:
             return coords, values
@@ -227,31 +215,12 @@ def sample_materials(
         _write_means(slab, sums, weights, coords, values)
         return coords, values
 
-    parts = run_chunks(sample_slab, np.flatnonzero(np.diff(starts)).tolist(), threads)
+    parts = run_chunks(sample_slab, slabs.occupied, threads)
     return SampledVoxels(
         np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 3), np.int32),
         np.concatenate([part[1] for part in parts]) if parts else np.empty((0, ends[-1]), np.float32),
         layout,
     )
-
-
-def _members(
-    triangles: Triangles, counts: tuple[int, int, int], chunks: list[tuple[int, int]], threads: int | None
-) -> tuple[Ints, NDArray[np.int32], int]:
-    """Triangles of each slab one after another, where each begins, and the planes of a slab."""
-    planes = max(1, min(SLAB_CELLS // (counts[1] * counts[2]), -(-counts[0] // SLABS)))
-    slabs = -(-counts[0] // planes)
-    nothing = np.empty(0, np.int32)
-
-    def bin_chunk(chunk: tuple[int, int], at: Ints, into: NDArray[np.int32], fill: bool) -> Ints:
-        _bin_triangles(triangles.cells, *chunk, planes, at, into, fill)
-        return at
-
-    per_chunk = run_chunks(lambda c: bin_chunk(c, np.zeros(slabs, np.int64), nothing, False), chunks, threads)
-    starts, begins = _places(per_chunk) if chunks else (np.zeros(slabs + 1, np.int64), [])
-    members = np.empty(int(starts[-1]), np.int32)
-    run_chunks(lambda job: bin_chunk(*job, members, True), list(zip(chunks, begins, strict=True)), threads)
-    return starts, members, planes
 
 
 def _slots(material: SurfaceMaterial, wanted: Sequence[str], pyramids: Mapping[int, Any]) -> Any:

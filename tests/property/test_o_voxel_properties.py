@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapewright.states import Frame
-from shapewright_kernels import flexible_dual_grid as kernel
+from shapewright_kernels import flexible_dual_grid_slabs
 from shapewright_kernels.flexible_dual_grid import DualGrid, mesh_to_flexible_dual_grid
 from shapewright_kernels.flexible_dual_grid_quads import flexible_dual_grid_quads
 from shapewright_plugins.o_voxel.extractor import Config, FlexibleDualGridMesh, positions, quads_of, triangulate
@@ -99,8 +99,8 @@ def test_cutting_into_slabs_changes_no_bit(planes: int, monkeypatch: pytest.Monk
     faces = np.concatenate([rng.integers(0, 40, (50, 3)), [[0, 0, 1], [5, 5, 5]]])
     options = {"grid_size": (61, 40, 70), "aabb": [[0, 0, 0], [1, 1, 1]]}
     usual = mesh_to_flexible_dual_grid(vertices, faces, **options)  # type: ignore[arg-type]
-    monkeypatch.setattr(kernel, "SLAB_CELLS", planes * 40 * 70)
-    monkeypatch.setattr(kernel, "SLABS", 1)
+    monkeypatch.setattr(flexible_dual_grid_slabs, "SLAB_CELLS", planes * 40 * 70)
+    monkeypatch.setattr(flexible_dual_grid_slabs, "SLABS", 1)
     other = mesh_to_flexible_dual_grid(vertices, faces, **options)  # type: ignore[arg-type]
     assert len(usual.coords) > 10_000
     assert _same(usual, other)
