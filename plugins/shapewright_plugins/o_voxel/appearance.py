@@ -20,9 +20,10 @@ _WHITE = SurfaceMaterial(base_color=(1.0, 1.0, 1.0))
 
 
 def has_appearance(mesh: Mesh) -> bool:
-    """Whether there is anything to sample: materials, or colours at the vertices."""
-    materials = mesh.appearance is not None and bool(mesh.appearance.materials)
-    return materials or any(name in mesh.attributes for name in COLOURED)
+    """Whether there is anything to sample: materials, or colours of corners or vertices."""
+    look = mesh.appearance
+    painted = look is not None and (bool(look.materials) or look.corner_colors is not None)
+    return painted or any(name in mesh.attributes for name in COLOURED)
 
 
 def sample_attributes(mesh: Mesh, resolution: int, frame: Frame) -> dict[str, Tensor]:
@@ -39,8 +40,8 @@ def sample_attributes(mesh: Mesh, resolution: int, frame: Frame) -> dict[str, Te
         face_materials = None if appearance.face_materials is None else appearance.face_materials.numpy(force=True)
         if appearance.uvs:
             uvs = np.stack([_float32(uv) for uv in appearance.uvs], axis=1)
-        if appearance.corner_colors is not None:
-            colors = _rgba(_float32(appearance.corner_colors))
+    if appearance is not None and appearance.corner_colors is not None:
+        colors = _rgba(_float32(appearance.corner_colors))
     try:
         voxels = sample_materials(
             mesh.vertices.numpy(force=True),
