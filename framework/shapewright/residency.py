@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from .bench.memory import give_back_freed_memory
 from .errors import ConfigError
 from .weights.empty import empty, learned, on_meta, parameter_bytes
 
@@ -113,6 +114,7 @@ class Residency:
                 raise ConfigError(f"{alias} has no values and nothing that fills it")
             self._timed("read", alias, lambda: filler(part, self.device))
             part.requires_grad_(False).eval()
+            give_back_freed_memory()  # what was converted or put in order leaves holes
         else:
             self._timed("move", alias, lambda: self._place(part, self.device))
         self._where[alias] = self.device
@@ -126,5 +128,6 @@ class Residency:
 
     def _collect(self) -> None:
         gc.collect()
+        give_back_freed_memory()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

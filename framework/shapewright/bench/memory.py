@@ -22,7 +22,8 @@ def _status_bytes(name: str) -> int | None:
     return None
 
 
-def _give_back_freed_memory() -> None:
+def give_back_freed_memory() -> None:
+    """Ask the allocator to return what it keeps of freed memory to the system; nothing happens where it cannot."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
 
@@ -43,7 +44,7 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         if self._collect:
             gc.collect()
-        _give_back_freed_memory()
+        give_back_freed_memory()
         self._process = psutil.Process()
         self._exact = False
         self._start = self._process.memory_info().rss

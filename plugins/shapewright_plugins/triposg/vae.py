@@ -20,7 +20,7 @@ from shapewright.states import (
     TokenLatent,
     Tokens,
 )
-from shapewright_kernels.farthest_point_sampling import farthest_points
+from shapewright_kernels.farthest_point_sampling_tensors import farthest_rows
 from torch import Tensor, nn
 
 from .field import decoded_field
@@ -158,5 +158,4 @@ def token_rows(surface: Tensor, subset: Tensor, count: int) -> Tensor:
     """``(count,)`` rows of ``surface`` ``(N, 6)``: farthest point sampling of the rows in ``subset``, first of them
     first."""
     subset = subset.to(surface.device)
-    points = surface[subset, :3].numpy(force=True)
-    return subset[torch.from_numpy(farthest_points(points, count)).to(surface.device)]
+    return subset[farthest_rows(surface[subset, :3], count)]
