@@ -140,6 +140,36 @@ def test_a_later_registry_file_replaces_a_whole_pipeline(tmp_path) -> None:  # t
     assert "roundtrip-o-voxel" in registry.pipelines
 
 
+def test_defaults_of_registry_files_are_merged_and_the_later_file_wins(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(
+        "defaults:\n  components:\n    representation/toy: {resolution: 3, depth: 1}\n  bench: {a: 1, b: 1}\n"
+    )
+    two.write_text(
+        "defaults:\n  bench: {b: 2, c: 2}\npipelines:\n  p: {components: {rep: {use: representation/toy}}}\n"
+    )
+    registry = load_registry([one, two])
+    assert {name: registry.defaults["bench"][name] for name in "abc"} == {"a": 1, "b": 2, "c": 2}
+    assert load_registry([two, one]).defaults["bench"]["b"] == 1
+    assert registry.pipeline("p")["components"]["rep"]["with"] == {"resolution": 3, "depth": 1}
+
+
+def test_options_of_an_entry_win_over_defaults_and_copies_share_nothing(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "defaults: {components: {representation/toy: {resolution: 3, depth: [1]}}}\n"
+        "pipelines: {p: {components: {rep: {use: representation/toy, with: {resolution: 9}}}}}\n"
+    )
+    registry = load_registry([file])
+    entry = registry.pipeline("p")
+    assert entry["components"]["rep"]["with"] == {"resolution": 9, "depth": [1]}
+    entry["components"]["rep"]["with"]["depth"].append(2)
+    entry["components"]["more"] = {}
+    assert registry.pipeline("p")["components"] == {
+        "rep": {"use": "representation/toy", "with": {"resolution": 9, "depth": [1]}}
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -133,6 +133,10 @@ def test_mixed_winding_is_repaired_with_a_warning() -> None:
         repaired = convert(Mesh(good.vertices, faces), resolution=16)
     assert torch.equal(repaired.values.feats.sign(), convert(good, resolution=16).values.feats.sign())
     assert isinstance(caught[0].message, OrientationWarning)
+    one = good.faces.clone()
+    one[5] = one[5].flip(0)
+    with pytest.warns(OrientationWarning, match="turned 1 faces"):
+        convert(Mesh(good.vertices, one), resolution=16)
     assert caught[0].message.report.flipped_faces == 107
 
 
@@ -165,6 +169,16 @@ def test_shell_is_unsigned_and_silent_with_its_surface_at_the_thickness() -> Non
     assert {(x, y) for x in range(2, 31) for y in range(2, 31)} <= across
     # and every cell between is active, out to the level on both sides
     assert field.values.feats.max() >= 2.4 * field.spacing[0]
+
+
+def test_shells_on_lattice_points_never_equal_their_level_and_know_how_far_they_reach() -> None:
+    field = convert(mesh_of(box()), resolution=12, margin=2, surface="shell", thickness=1.0)  # cells of 1/8
+    points, values = positions(field), field.values.feats[:, 0]
+    on = np.abs(np.abs(box_distance(points, 0.5)) - 0.125) < 1e-12
+    assert on.sum() > 100
+    assert (values != field.level).all()
+    np.testing.assert_allclose(values[on], field.level, atol=1e-6)
+    assert field.outside == pytest.approx((1.0 + 1.75) / 8)  # what is not stored is farther than that
 
 
 def test_dense_grid_equals_the_band_bit_for_bit() -> None:
@@ -277,6 +291,7 @@ def test_a_mesh_shrunk_to_a_point_is_converted_without_a_crash(surface: str) -> 
         ({"band": 1.0}, "band must be at least 1.75"),
         ({"thickness": 0.5}, "thickness must be above 0.5"),
         ({"surface": "shell", "thickness": 2.0}, "margin must be above the thickness"),
+        ({"surface": "shell", "thickness": 0.75, "margin": 0.75}, "margin must be above the thickness"),
         ({"surface": "auto"}, "surface must be one of solid, shell, refuse"),
     ],
 )

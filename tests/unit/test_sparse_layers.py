@@ -67,6 +67,8 @@ def test_rms_norm_by_hand() -> None:
     module = networks.MultiHeadRMSNorm(2, 1)
     torch.testing.assert_close(module(torch.tensor([[[3.0, 4.0]]])), torch.tensor([[[0.6, 0.8]]]) * 2**0.5)
     assert module(torch.zeros(1, 1, 2)).tolist() == [[[0.0, 0.0]]]
+    far = torch.tensor([[[30000.0, 60000.0]]]).half()  # whose length float16 does not hold
+    torch.testing.assert_close(module(far).float(), module(far.float()), atol=2e-3, rtol=2e-3)
     with pytest.raises(StateError, match="gamma is"):
         module(torch.zeros(1, 2, 2))
 
@@ -94,6 +96,14 @@ def test_pooling_by_hand(mode: str, wanted: list[float]) -> None:
     assert coarse.resolution == 2
     assert level.children.tolist() == [0, 3, 7]
     assert networks.upsample(coarse, level).feats.flatten().tolist() == coarse.feats[[0, 0, 1]].flatten().tolist()
+
+
+def test_pooling_adds_in_float64() -> None:
+    feats = torch.tensor([[1e8], [1.0], [-1e8], [1.0]])
+    coords = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 1, 1]], dtype=torch.int32)
+    for mode, wanted in (("sum", 2.0), ("mean", 0.5), ("mean-with-zero", 0.4)):
+        coarse, _ = networks.downsample(SparseTensor(coords, feats, 2), 2, mode)  # type: ignore[arg-type]
+        assert coarse.feats.item() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("mode", ["mean", "sum", "max", "mean-with-zero"])

@@ -13,10 +13,11 @@ from shapewright_kernels.pseudonormal import pseudonormal_signs, pseudonormals
 from shapewright_kernels.topology import edge_topology
 from shapewright_plugins.datasets import sheets, solids
 from shapewright_plugins.datasets.triangles import Triangles, concatenated, icosphere
+from shapewright_plugins.sparseflex.corners import corner_field
 from shapewright_plugins.sparseflex.extractor import Config as ExtractorConfig
 from shapewright_plugins.sparseflex.extractor import FlexiCubes
 from shapewright_plugins.sparseflex.representation import Config, SparseFlex
-from shapewright_plugins.sparseflex.state import CHANNELS, SparseFlexState
+from shapewright_plugins.sparseflex.state import ALPHA, BETA, CHANNELS, DEFORM, GAMMA, SDF, SparseFlexState
 
 RNG = torch.Generator()
 
@@ -226,3 +227,21 @@ def test_wall_between_touching_boxes_survives() -> None:
     union = round_trip(mesh, resolution=32, sign="winding")
     assert edge_topology(union.faces).watertight
     assert distances(inner, union).min() > 1 / 32
+
+
+def test_rows_of_one_voxel_share_its_corners_and_the_last_one_gives_the_weights() -> None:
+    generator = torch.Generator().manual_seed(2)
+    coords = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 1], [1, 1, 1]], dtype=torch.int32)
+    feats = torch.randn(4, CHANNELS, generator=generator, dtype=torch.float64)
+    field = corner_field(coords, feats, 4, Frame((-1.0, 0.0, 0.0), (1.0, 4.0, 8.0)))
+    assert field.voxels.tolist() == [[0, 1, 1], [1, 1, 1]]
+    for weights, columns in ((field.beta, BETA), (field.alpha, ALPHA), (field.gamma[:, None], slice(GAMMA, GAMMA + 1))):
+        torch.testing.assert_close(weights, feats[[1, 3], columns])
+    at = field.corners.tolist().index([2, 2, 2])  # of the voxel with three rows only
+    last = torch.tensor([0, 2, 3])
+    torch.testing.assert_close(field.sdf[at], (feats[last, SDF][:, 7] * 4 / 4 - 1 / 4).mean())
+    deform = feats[last, DEFORM].reshape(3, 8, 3)[:, 7].mean(dim=0)
+    torch.testing.assert_close(field.deform[at], deform)
+    half_cell = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64)
+    lattice = torch.tensor([0.0, 2.0, 4.0], dtype=torch.float64)
+    torch.testing.assert_close(field.positions[at], lattice + half_cell * torch.tanh(deform))
