@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from shapewright.report.display_mesh import DisplayMesh, encode
+from shapewright.report.paint import Paint, PaintMaterial
 from shapewright.report.run_folder import write_run_file
 from shapewright.report.simplification import edges_by_use
 
@@ -45,6 +48,21 @@ def bumpy_sphere(steps: int, bumps: float = 0.0, *, hole: bool = False) -> Displ
     boundary, junctions = edges_by_use(faces)
     errors = np.concatenate([height, [0, 0]]) + 1e-5
     return DisplayMesh(vertices, faces, boundary, junctions, errors, True, len(faces))
+
+
+def painted(mesh: DisplayMesh, picture: NDArray[np.uint8] | None = None) -> DisplayMesh:
+    """The mesh with a picture around its y axis, seen from outside; the lower half red and the upper half green where
+    none is given."""
+    from shapewright.report.textures import packed
+
+    if picture is None:
+        picture = np.zeros((2, 2, 3), np.uint8)
+        picture[0], picture[1] = (0, 255, 0), (255, 0, 0)
+    corners = mesh.vertices[mesh.faces]
+    around = np.arctan2(corners[:, :, 0], corners[:, :, 2]) / (2 * np.pi) + 0.5
+    uvs = np.stack([around, corners[:, :, 1] + 0.5], axis=2).astype(np.float32)
+    paint = Paint((PaintMaterial(image=0),), np.zeros(len(corners), np.int64), (packed(picture),), uvs)
+    return replace(mesh, paint=paint)
 
 
 def cell(pipeline: str, sample: str, resolution: int, value: float, **changes: Any) -> dict[str, Any]:

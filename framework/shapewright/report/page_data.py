@@ -14,6 +14,7 @@ from ..bench.summary import Column, Table, shown, summarise
 from .display_mesh import DisplayMeshError, decode, encode
 from .run_folder import RunFolder
 from .simplification import simplified
+from .textures import smaller
 
 FEWEST_FACES = 1_500
 """However many results there are, a mesh is not made coarser than this."""
@@ -30,6 +31,9 @@ class Mesh:
     full_faces: int
     radius: float
     """Of the smallest ball around the origin that holds it: what the camera has to see."""
+    pictures: bool = False
+    """Whether it carries textures."""
+    painted: bool = False
 
 
 def meshes_within(run: RunFolder, most_bytes: int) -> tuple[dict[str, Mesh], list[str]]:
@@ -51,7 +55,14 @@ def meshes_within(run: RunFolder, most_bytes: int) -> tuple[dict[str, Mesh], lis
             problems.append(f"{place} {error}")
             continue
         radius = float(np.linalg.norm(found.vertices, axis=1).max(initial=0.0))
-        meshes[place] = Mesh(blob, len(found.faces), found.full_faces, radius)
+        meshes[place] = Mesh(
+            blob,
+            len(found.faces),
+            found.full_faces,
+            radius,
+            bool(found.paint and found.paint.images),
+            bool(found.paint),
+        )
     share = 1.0
     with ThreadPoolExecutor() as pool:
         for _ in range(_ROUNDS):
@@ -67,12 +78,16 @@ def meshes_within(run: RunFolder, most_bytes: int) -> tuple[dict[str, Mesh], lis
 
 def _coarser(run: RunFolder, most_bytes: float, place: str, mesh: Mesh) -> Mesh:
     """One mesh in about ``most_bytes``, always made from the stored one."""
-    faces = max(FEWEST_FACES, int(mesh.faces * most_bytes / len(mesh.blob)))
-    if most_bytes >= len(mesh.blob) or faces >= mesh.faces:
+    share = most_bytes / len(mesh.blob)
+    faces = max(FEWEST_FACES, int(mesh.faces * share))
+    if share >= 1 or (faces >= mesh.faces and not mesh.pictures):
         return mesh
     stored = run.view(place)
     assert stored is not None  # it was read before
     small = simplified(decode(stored), faces)
+    if small.paint is not None:
+        images = tuple(smaller(image, share) for image in small.paint.images)
+        small = replace(small, paint=replace(small.paint, images=images))
     return replace(mesh, blob=encode(small), faces=len(small.faces))
 
 
@@ -129,6 +144,7 @@ def page_data(run: RunFolder, meshes: Mapping[str, Mesh]) -> dict[str, Any]:
         "pipelines": pipelines,
         "samples": list(samples.values()),
         "cells": cells,
+        "materials": any(mesh.painted for mesh in meshes.values()),
         "views": [[mesh.faces, mesh.full_faces] for mesh in meshes.values()],
     }
 

@@ -65,7 +65,7 @@ def read_run(folder: Path) -> RunFolder:
     if not folder.exists():
         raise ReportError(f"{folder}: there is no such folder; give the --out of a bench")
     if not folder.is_dir():
-        raise ReportError(f"{folder}: is a file; give the --out folder of a bench")
+        raise ReportError(f"{folder}: is a file; give the --out folder of a bench, or a mesh file")
     if not (folder / "cells.json").is_file():
         if (folder / "cards").is_dir():
             raise ReportError(f"{folder}: the bench there has not finished, cells.json is missing; {_AGAIN}")

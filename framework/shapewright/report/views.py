@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from ..atomic import atomic_file
 from .display_mesh import DisplayMesh, Floats, encode
-from .simplification import edges_by_use, merge_equal_positions, simplified
+from .mesh_paint import STORED, TextureLimits, paint_of
+from .places import same_places
+from .simplification import edges_by_use, simplified, whole_faces
 
 if TYPE_CHECKING:
     from ..states import Mesh
@@ -19,29 +22,35 @@ if TYPE_CHECKING:
 FOLDER = "views"
 MOST_FACES = 20_000
 """A stored display mesh has at most this many; beyond it, a view of a few hundred pixels shows no more."""
+MOST_PAINTED_FACES = 60_000
+"""Of a painted one: borders of colours are seen where a crease of the same size is not."""
 
 
-def display_mesh(mesh: Mesh, errors_at: Callable[[Floats], Floats | None] = lambda points: None) -> DisplayMesh:
-    """The mesh as a page shows it.
+def display_mesh(
+    mesh: Mesh,
+    errors_at: Callable[[Floats], Floats | None] = lambda points: None,
+    *,
+    textures: TextureLimits = STORED,
+) -> DisplayMesh:
+    """The mesh as a page shows it, painted where it has materials or coloured vertices.
 
     Args:
         mesh: any triangle mesh with finite vertices.
         errors_at: points ``(N, 3)`` to distances ``(N,)``; it is asked about the vertices that stay, once.
+        textures: how much of the textures stays.
     """
-    vertices, faces = mesh.vertices.numpy(force=True).astype(np.float64), mesh.faces.numpy(force=True)
-    vertices, merged = merge_equal_positions(vertices, faces)
+    stay, place = same_places(mesh.vertices.numpy(force=True).astype(np.float64))
+    faces = place[mesh.faces.numpy(force=True)]
+    whole = whole_faces(faces)
+    paint = paint_of(mesh, textures)
+    if paint is not None and not whole.all():
+        paint = paint.select(whole)
+    merged = faces[whole]
     boundary, junctions = edges_by_use(merged)
-    full = DisplayMesh(vertices, merged, boundary, junctions, None, mesh.oriented, len(faces))
-    small = simplified(full, MOST_FACES)
-    return DisplayMesh(
-        small.vertices,
-        small.faces,
-        small.boundary,
-        small.junctions,
-        errors_at(small.vertices),
-        small.oriented,
-        small.full_faces,
-    )
+    vertices = mesh.vertices.numpy(force=True).astype(np.float64)[stay]
+    full = DisplayMesh(vertices, merged, boundary, junctions, None, mesh.oriented, len(faces), paint)
+    small = simplified(full, MOST_FACES if paint is None else MOST_PAINTED_FACES)
+    return replace(small, errors=errors_at(small.vertices))
 
 
 class ViewStore:

@@ -1,20 +1,24 @@
 // Read display meshes: the counterpart of report/display_mesh.py, which documents the format.
 
+import { readPaint } from "./paint.js";
+import { bytes, indices, planes } from "./reader.js";
+
 const HEADER_BYTES = 4 + 8 * 4 + 4 * 4;
 export const FINEST_ERROR = 1e-6;
 export const ERROR_STEPS = 12;
+const [ERRORS, PAINT] = [2, 4];
 
 /** Base64 of a deflated display mesh to typed arrays. */
 export async function readDisplayMesh(base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const deflated = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
   const data = new Uint8Array(await new Response(stream).arrayBuffer());
   const view = new DataView(data.buffer);
   if (new TextDecoder().decode(data.subarray(0, 4)) !== "SWDM") throw new Error("not a display mesh");
   const [version, vertices, faces, boundary, junctions, flags, fullFaces] = Array.from({ length: 7 }, (_, k) =>
     view.getUint32(4 + 4 * k, true),
   );
-  if (version !== 1) throw new Error(`display mesh of version ${version}`);
+  if (version !== 1 && version !== 2) throw new Error(`display mesh of version ${version}`);
   const [x, y, z, step] = Array.from({ length: 4 }, (_, k) => view.getFloat32(36 + 4 * k, true));
   const reader = { data, at: HEADER_BYTES };
   const positions = new Float32Array(3 * vertices);
@@ -30,32 +34,12 @@ export async function readDisplayMesh(base64) {
     faces: indices(reader, faces, 3),
     boundary: indices(reader, boundary, 2),
     junctions: indices(reader, junctions, 2),
-    errors: flags & 2 ? data.slice(reader.at, reader.at + vertices) : null,
+    errors: flags & ERRORS ? bytes(reader, vertices) : null,
     oriented: Boolean(flags & 1),
     fullFaces,
+    paint: null,
   };
-  if (reader.at + (flags & 2 ? vertices : 0) !== data.length) throw new Error("a display mesh of the wrong length");
+  if (version === 2 && flags & PAINT) result.paint = await readPaint(reader, flags, vertices, result);
+  if (reader.at !== data.length) throw new Error("a display mesh of the wrong length");
   return result;
-}
-
-function planes(reader, count, bytes) {
-  const values = new Uint32Array(count);
-  for (let plane = 0; plane < bytes; plane++) {
-    for (let i = 0; i < count; i++) values[i] |= reader.data[reader.at + i] << (8 * plane);
-    reader.at += count;
-  }
-  return values;
-}
-
-/** Rows of indices: the first as differences from row to row, the others relative to the first. */
-function indices(reader, count, columns) {
-  const rows = new Uint32Array(count * columns);
-  for (let column = 0; column < columns; column++) {
-    const values = planes(reader, count, 3);
-    for (let i = 0, sum = 0; i < count; i++) {
-      sum += values[i];
-      rows[i * columns + column] = column === 0 ? sum : rows[i * columns] + values[i];
-    }
-  }
-  return rows;
 }

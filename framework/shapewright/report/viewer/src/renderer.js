@@ -10,10 +10,15 @@ import {
   setUniforms,
 } from "twgl.js";
 import { ERROR_STEPS } from "./display_mesh.js";
-import { EDGE_FRAGMENT, EDGE_VERTEX, FACE_FRAGMENT, FACE_VERTEX } from "./shaders.js";
+import { depthOrder, drawableTexture } from "./painting.js";
+import { runs } from "./paint.js";
+import { EDGE_FRAGMENT, EDGE_VERTEX, FACE_FRAGMENT, FACE_VERTEX, PAINT_FRAGMENT, PAINT_VERTEX } from "./shaders.js";
 
 const FIELD_OF_VIEW = (28 * Math.PI) / 180;
 const KEPT_ON_CARD = 48;
+const FACE_ATTRIBUTES = ["position", "error", "uv", "tint"];
+const OPAQUE = 1 - 1 / 512; // alpha from which a pixel hides what is behind it
+const CLEAR = 1 / 512;
 const CORNERS = { numComponents: 2, data: [0, -1, 1, -1, 0, 1, 1, 1] };
 
 export const FRONT = [0.7, 0.72, 0.76];
@@ -36,7 +41,9 @@ export class Renderer {
   }
 
   prepare() {
-    this.faces = createProgramInfo(this.gl, [FACE_VERTEX, FACE_FRAGMENT]);
+    // One vertex array serves both programs, so their attributes lie at the same places.
+    this.faces = createProgramInfo(this.gl, [FACE_VERTEX, FACE_FRAGMENT], FACE_ATTRIBUTES);
+    this.painted = createProgramInfo(this.gl, [PAINT_VERTEX, PAINT_FRAGMENT], FACE_ATTRIBUTES);
     this.edges = createProgramInfo(this.gl, [EDGE_VERTEX, EDGE_FRAGMENT]);
     this.buffers = new Map();
   }
@@ -46,11 +53,16 @@ export class Renderer {
     let kept = this.buffers.get(mesh);
     this.buffers.delete(mesh);
     kept ??= {
-      faces: this.arrays(this.faces, {
+      faces: this.arrays(mesh.paint ? [this.faces, this.painted] : this.faces, {
         position: { numComponents: 3, data: mesh.positions },
         error: { numComponents: 1, data: mesh.errors ?? new Uint8Array(mesh.positions.length / 3), normalize: true },
+        ...(mesh.paint && {
+          uv: { numComponents: 2, data: mesh.paint.uvs },
+          tint: { numComponents: 4, data: mesh.paint.colors, normalize: true },
+        }),
         indices: mesh.faces,
       }),
+      textures: mesh.paint?.materials.map((material) => drawableTexture(this.gl, material)) ?? [],
       boundary: this.ribbons(mesh, mesh.boundary),
       junctions: this.ribbons(mesh, mesh.junctions),
     };
@@ -60,7 +72,9 @@ export class Renderer {
   }
 
   drop(mesh) {
-    for (const part of Object.values(this.buffers.get(mesh))) {
+    const { textures, ...parts } = this.buffers.get(mesh);
+    textures.forEach((texture) => this.gl.deleteTexture(texture));
+    for (const part of Object.values(parts)) {
       if (!part) continue;
       this.gl.deleteVertexArray(part.vao.vertexArrayObject);
       for (const attribute of Object.values(part.info.attribs)) this.gl.deleteBuffer(attribute.buffer);
@@ -69,10 +83,10 @@ export class Renderer {
     this.buffers.delete(mesh);
   }
 
-  arrays(program, contents) {
+  arrays(programs, contents) {
     this.gl.bindVertexArray(null); // or the new indices would go to the mesh drawn last
     const info = createBufferInfoFromArrays(this.gl, contents);
-    return { info, vao: createVertexArrayInfo(this.gl, program, info) };
+    return { info, vao: createVertexArrayInfo(this.gl, programs, info) };
   }
 
   ribbons(mesh, edges) {
@@ -90,7 +104,7 @@ export class Renderer {
 
   /**
    * Draw `mesh` as `camera` sees it and copy it to `target`.
-   * `shown`: `{boundary, back, errors, coarsest, decades}`.
+   * `shown`: `{boundary, back, errors, material, coarsest, decades}`; the error map hides materials.
    */
   draw(mesh, camera, shown, target) {
     const { gl } = this;
@@ -108,21 +122,23 @@ export class Renderer {
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.enable(gl.DEPTH_TEST);
     const matrices = view(camera, width / height);
-    this.drawFaces(mesh, matrices, shown);
+    const errors = shown.errors && mesh.errors !== null;
+    if (mesh.paint && shown.material && !errors) this.drawPainted(mesh, matrices, shown);
+    else this.drawFaces(mesh, matrices, shown, errors);
     if (shown.boundary) this.drawEdges(mesh, matrices, [width, height]);
     const context = target.getContext("2d");
     context.clearRect(0, 0, width, height);
     context.drawImage(this.canvas, 0, 0, width, height, 0, 0, width, height);
   }
 
-  drawFaces(mesh, matrices, shown) {
+  drawFaces(mesh, matrices, shown, showErrors) {
     const { gl } = this;
     const part = this.upload(mesh).faces;
     gl.useProgram(this.faces.program);
     setBuffersAndAttributes(gl, this.faces, part.vao);
     setUniforms(this.faces, {
       ...matrices,
-      showErrors: shown.errors && mesh.errors !== null,
+      showErrors,
       showBack: shown.back && mesh.oriented,
       coarsest: shown.coarsest,
       decades: shown.decades,
@@ -131,18 +147,58 @@ export class Renderer {
       frontColor: FRONT,
       backColor: BACK,
     });
+    this.bothSides(() => drawBufferInfo(gl, part.vao));
+  }
+
+  /** Front faces, then back faces: where two lie back to back, the one that faces the viewer wins. */
+  bothSides(draw) {
+    const { gl } = this;
     gl.enable(gl.CULL_FACE);
     gl.cullFace(gl.BACK);
-    setUniforms(this.faces, { back: false });
-    drawBufferInfo(gl, part.vao);
-    // Where two faces lie back to back, the one that faces the viewer wins.
+    draw();
     gl.cullFace(gl.FRONT);
     gl.enable(gl.POLYGON_OFFSET_FILL);
     gl.polygonOffset(1, 1);
-    setUniforms(this.faces, { back: true });
-    drawBufferInfo(gl, part.vao);
+    draw();
     gl.disable(gl.POLYGON_OFFSET_FILL);
     gl.disable(gl.CULL_FACE);
+  }
+
+  /** Faces with their materials; those that may be seen through last, from far to near. */
+  drawPainted(mesh, matrices, shown) {
+    const { gl } = this;
+    const { faces: part, textures } = this.upload(mesh);
+    const { materials, groups, clear } = mesh.paint;
+    gl.useProgram(this.painted.program);
+    setBuffersAndAttributes(gl, this.painted, part.vao);
+    setUniforms(this.painted, { ...matrices, pixel: window.devicePixelRatio });
+    const drawRuns = (found, start, how) => {
+      for (const { row, start: first, count } of found) {
+        const { alpha, cutoff, double_sided: both } = materials[row];
+        setUniforms(this.painted, {
+          picture: textures[row],
+          opaque: alpha === "opaque",
+          showBack: shown.back && mesh.oriented && !both,
+          ...(how ?? { solid: true, least: alpha === "mask" ? cutoff : -1, most: 2 }),
+        });
+        drawBufferInfo(gl, part.vao, gl.TRIANGLES, 3 * count, 12 * (start + first));
+      }
+    };
+    this.bothSides(() => drawRuns(groups, 0));
+    if (!clear.rows.length) return;
+    const order = depthOrder(clear.middles, matrices.modelView);
+    const sorted = new Uint32Array(clear.faces.length);
+    order.forEach((face, place) => sorted.set(clear.faces.subarray(3 * face, 3 * face + 3), 3 * place));
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, part.info.indices);
+    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 12 * clear.start, sorted);
+    const found = runs(Array.from(order, (face) => clear.rows[face]));
+    drawRuns(found, clear.start, { solid: true, least: OPAQUE, most: 2 });
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    gl.depthMask(false);
+    drawRuns(found, clear.start, { solid: false, least: CLEAR, most: OPAQUE });
+    gl.depthMask(true);
+    gl.disable(gl.BLEND);
   }
 
   drawEdges(mesh, matrices, size) {

@@ -17,7 +17,7 @@ const state = {
   filter: "",
   dataset: data.rows[0].dataset,
   column: Math.max(0, data.columns.findIndex((column) => column.better)),
-  shown: { boundary: true, back: true, errors: false, coarsest: -2, decades: 3 },
+  shown: { boundary: true, back: true, errors: false, material: true, coarsest: -2, decades: 3 },
 };
 
 sortable(by("summary"));
@@ -81,7 +81,8 @@ choice("dataset", [...new Set(data.rows.map((row) => row.dataset))].map((name) =
 });
 plots();
 
-for (const name of ["boundary", "back", "errors"]) {
+by("show-material").closest("label").hidden = !data.materials;
+for (const name of ["boundary", "back", "material", "errors"]) {
   by(`show-${name}`).addEventListener("change", (event) => {
     state.shown[name] = event.target.checked;
     by("scale").hidden = !state.shown.errors;

@@ -13,14 +13,23 @@ void main() {
   gl_Position = projection * p;
 }`;
 
+const LIGHT = `
+float lightOn(vec3 seen) {
+  vec3 normal = normalize(cross(dFdx(seen), dFdy(seen)));
+  float key = max(dot(normal, normalize(vec3(-0.35, 0.55, 0.75))), 0.0);
+  float fill = max(dot(normal, normalize(vec3(0.7, -0.1, 0.4))), 0.0);
+  return 0.34 + 0.6 * key + 0.16 * fill;
+}`;
+
 export const FACE_FRAGMENT = `#version 300 es
 precision highp float;
 in vec3 seen;
 in float level;
-uniform bool showErrors, showBack, back;
+uniform bool showErrors, showBack;
 uniform float coarsest, decades, stepsPerDecade, pixel;
 uniform vec3 frontColor, backColor;
 out vec4 color;
+${LIGHT}
 
 // Viridis between nine of its colours: lightness rises all the way, so it reads in grey.
 vec3 viridis(float t) {
@@ -40,10 +49,7 @@ vec3 viridis(float t) {
 }
 
 void main() {
-  vec3 normal = normalize(cross(dFdx(seen), dFdy(seen)));
-  float key = max(dot(normal, normalize(vec3(-0.35, 0.55, 0.75))), 0.0);
-  float fill = max(dot(normal, normalize(vec3(0.7, -0.1, 0.4))), 0.0);
-  float light = 0.34 + 0.6 * key + 0.16 * fill;
+  float light = lightOn(seen);
   vec3 base = frontColor;
   if (showErrors) {
     float place = level * 255.0 / stepsPerDecade - 6.0;  // log10 of the distance
@@ -54,11 +60,55 @@ void main() {
     bool inside = place > coarsest - decades - 0.2 && place < coarsest + 0.2 && fwidth(place) < 0.15;
     if (inside) base = mix(vec3(t > 0.6 ? 0.0 : 1.0), base, clamp(edge / 1.2 - 0.1, 0.25, 1.0));
   }
-  if (back && showBack) {
+  if (!gl_FrontFacing && showBack) {
     float stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 9.0 * pixel) / pixel;
     base = showErrors ? base * (stripe < 3.0 ? 0.35 : 1.0) : backColor * (stripe < 3.0 ? 0.62 : 1.0);
   }
   color = vec4(base * light, 1.0);
+}`;
+
+export const PAINT_VERTEX = `#version 300 es
+in vec3 position;
+in vec2 uv;
+in vec4 tint;
+uniform mat4 modelView, projection;
+out vec3 seen;
+out vec2 place;
+out vec4 corner;
+void main() {
+  vec4 p = modelView * vec4(position, 1.0);
+  seen = p.xyz;
+  place = uv;
+  corner = tint;
+  gl_Position = projection * p;
+}`;
+
+// Colours are sRGB as in the files: lit in linear light, mixed as they are shown.
+export const PAINT_FRAGMENT = `#version 300 es
+precision highp float;
+in vec3 seen;
+in vec2 place;
+in vec4 corner;
+uniform sampler2D picture;
+uniform bool opaque, solid, showBack;
+uniform float least, most, pixel;  // alpha that is drawn
+out vec4 color;
+${LIGHT}
+
+vec3 toLinear(vec3 c) { return mix(c / 12.92, pow((c + 0.055) / 1.055, vec3(2.4)), step(0.04045, c)); }
+vec3 toSrgb(vec3 c) { return mix(c * 12.92, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c)); }
+
+void main() {
+  vec4 texel = texture(picture, place);
+  float light = lightOn(seen);
+  vec3 base = clamp(texel.a > 0.0 ? texel.rgb / texel.a : vec3(0.0), 0.0, 1.0) * corner.rgb;
+  float alpha = opaque ? 1.0 : texel.a * corner.a;
+  if (alpha < least || alpha >= most) discard;
+  vec3 lit = toSrgb(clamp(toLinear(base) * light, 0.0, 1.0));
+  float stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 9.0 * pixel) / pixel;
+  if (!gl_FrontFacing && showBack && stripe < 3.0) lit *= 0.35;
+  if (solid) alpha = 1.0;
+  color = vec4(lit * alpha, alpha);
 }`;
 
 // An edge is a ribbon of constant width on the screen.
