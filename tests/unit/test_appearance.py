@@ -17,8 +17,9 @@ from shapewright.materials import Appearance, Material, Texture
 from shapewright.states import PBR_LAYOUT, Frame, Mesh, SparseTensor, VoxelAttributes
 from shapewright_kernels.cameras import look_at, orthographic
 from shapewright_kernels.coordinate_index import CoordinateIndex
+from shapewright_kernels.texel_lookup import nearest_voxels
 from shapewright_kernels.texture_bake import fill_between, sparse_trilinear
-from shapewright_plugins.appearance.bake import BakePbr
+from shapewright_plugins.appearance.bake import BakePbr, _alpha_mode
 from shapewright_plugins.appearance.bake import Config as BakeConfig
 from shapewright_plugins.appearance.lookup import Surface
 from shapewright_plugins.appearance.renderer import Config, Raster
@@ -147,7 +148,6 @@ def test_texels_between_charts_continue_them() -> None:
 
 
 def test_attributes_of_vertices_become_textures() -> None:
-    pytest.importorskip("xatlas")
     mesh = BakePbr(BakeConfig(texture_size=512)).apply(mesh=ball())
     centres, look = at_centres(mesh)
     assert len(mesh.faces) == 1280
@@ -159,7 +159,6 @@ def test_attributes_of_vertices_become_textures() -> None:
 
 
 def test_a_mesh_without_materials_is_baked_as_the_default_one() -> None:
-    pytest.importorskip("xatlas")
     _, look = at_centres(BakePbr(BakeConfig(texture_size=64)).apply(mesh=replace(ball(), attributes={})))
     assert np.allclose(look.base_color, 0.8)  # type: ignore[attr-defined]
     assert np.allclose(look.roughness, 0.5, atol=2e-3)  # type: ignore[attr-defined]
@@ -178,7 +177,6 @@ def voxels(alpha: float) -> VoxelAttributes:
 
 @pytest.mark.parametrize(("alpha", "mode"), [(1.0, "opaque"), (0.5, "blend"), (0.0, "mask")])
 def test_voxels_become_textures_and_opacity_is_told(alpha: float, mode: str) -> None:
-    pytest.importorskip("xatlas")
     mesh = BakePbr(BakeConfig(texture_size=256)).apply(mesh=replace(ball(), attributes={}), source=voxels(alpha))
     centres, look = at_centres(mesh)
     assert np.abs(look.base_color - (centres + 0.5)).max() < 6e-3  # type: ignore[attr-defined]
@@ -187,18 +185,90 @@ def test_voxels_become_textures_and_opacity_is_told(alpha: float, mode: str) -> 
     assert mesh.appearance.materials[0].alpha_mode == mode
 
 
+def test_texels_of_a_changed_mesh_ask_the_surface_where_the_voxels_are() -> None:
+    mesh = replace(ball(), attributes={})
+    grown = replace(mesh, vertices=mesh.vertices * 1.15)  # beyond the voxels
+    config = BakeConfig(texture_size=256)
+    away = BakePbr(config).apply(mesh=grown, source=voxels(1.0))
+    snapped = BakePbr(config).apply(mesh=grown, source=voxels(1.0), surface=mesh)
+    centres, look = at_centres(snapped)
+    assert np.abs(look.base_color - (centres / 1.15 + 0.5)).max() < 6e-3  # type: ignore[attr-defined]
+    _, far = at_centres(away)
+    assert np.abs(far.base_color - (centres / 1.15 + 0.5)).max() > 6e-3  # type: ignore[attr-defined]
+
+
+def test_a_mesh_baked_to_itself_and_from_a_copy_look_the_same() -> None:
+    mesh = ball()
+    config = BakeConfig(texture_size=128)
+    own, copy = BakePbr(config).apply(mesh=mesh), BakePbr(config).apply(mesh=mesh, source=replace(mesh))
+    assert own.appearance is not None
+    assert copy.appearance is not None
+    one, two = (look.materials[0].base_color_texture for look in (own.appearance, copy.appearance))
+    assert one is not None
+    assert two is not None
+    assert int((one.pixels.int() - two.pixels.int()).abs().max()) <= 1
+
+
+def test_faces_smaller_than_a_texel_have_their_colour() -> None:
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
+    speck = points * 1e-4 + torch.tensor([0.0, 0.0, 0.5])
+    colors = torch.tensor([[1.0, 0, 0]] * 3 + [[0.0, 1, 0]] * 3)
+    mesh = Mesh(torch.cat([points, speck]), torch.tensor([[0, 1, 2], [3, 4, 5]]), attributes={"color": colors})
+    _, look = at_centres(BakePbr(BakeConfig(texture_size=64)).apply(mesh=mesh))
+    assert np.allclose(look.base_color, [[1, 0, 0], [0, 1, 0]], atol=1e-2)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_the_alpha_mode_follows_how_much_is_half_clear(share: float) -> None:
+    """A cut-out with soft rims is a mask for viewers, glass is blended, and a few stray voxels change nothing."""
+    full = voxels(1.0)
+    rows = torch.arange(len(full.values.feats))
+    feats = full.values.feats.clone()
+    feats[:, -1] = (rows % 2).float()  # half of it clear
+    feats[rows < share * len(rows), -1] = 0.5
+    source = replace(full, values=replace(full.values, feats=feats))
+    nearest = _alpha_mode(feats[:, -1].numpy())
+    assert nearest == ("blend" if share == 0.5 else "mask")
+    assert _alpha_mode(np.ones(10_000, np.float32)) == "opaque"
+    stray = np.ones(100_000, np.float32)
+    stray[:5] = 0.5
+    assert _alpha_mode(stray) == "opaque"
+    for mode in ("opaque", "mask", "blend"):
+        made = BakePbr(BakeConfig(texture_size=64, alpha_mode=mode)).apply(
+            mesh=replace(ball(), attributes={}), source=source
+        )
+        assert made.appearance is not None
+        assert made.appearance.materials[0].alpha_mode == mode
+        assert (made.appearance.materials[0].alpha_texture is None) == (mode == "opaque")
+
+
+def test_nearest_voxels_are_those_of_all() -> None:
+    rng = np.random.default_rng(1)
+    coords = np.unique(rng.integers(-5, 25, (300, 3)), axis=0)
+    coords = coords[rng.permutation(len(coords))]
+    index = CoordinateIndex(np.concatenate([np.zeros((len(coords), 1), np.int64), coords], axis=1))
+    places = rng.uniform(-9, 29, (500, 3))
+    rows = nearest_voxels(index, places, reach=6)
+    distances = np.linalg.norm(places[:, None] - (coords + 0.5)[None], axis=2)
+    found = rows >= 0
+    assert found.mean() > 0.9
+    assert np.allclose(distances[found, rows[found]], distances.min(axis=1)[found])
+    assert distances.min(axis=1)[~found].min(initial=99) > 6
+    assert np.array_equal(rows, nearest_voxels(index, places, reach=6, threads=1))
+
+
 def test_baking_says_what_it_lacks() -> None:
     bare = replace(ball(), attributes={})
     with pytest.raises(MeshError, match="without faces"):
         BakePbr(BakeConfig()).apply(mesh=replace(bare, faces=bare.faces[:0]))
-    pytest.importorskip("xatlas")
     full = voxels(1.0)
     with pytest.raises(StateError, match="roughness"):
         BakePbr(BakeConfig(texture_size=64)).apply(
             mesh=bare, source=replace(full, layout={"base_color": slice(0, 3), "metallic": slice(3, 4)})
         )
-    with pytest.raises(ConfigError):
-        BakeConfig(texture_size=8)
+    for options in ({"texture_size": 8}, {"unwrap": "hand"}, {"chart_angle": 90.0}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            BakeConfig(**options)
     with pytest.raises(ConfigError):
         Config(buffers=("colour",))
     with pytest.raises(ConfigError, match="cameras"):

@@ -27,7 +27,11 @@ def register_components() -> Iterable[ComponentSpec]:
             "transform",
             "bake-pbr",
             f"{_MODULE}.bake:BakePbr",
-            {"apply": Verb({"mesh": "mesh", "source": "attributes.voxels|mesh?"}, {"mesh": "mesh"})},
+            {
+                "apply": Verb(
+                    {"mesh": "mesh", "source": "attributes.voxels|mesh?", "surface": "mesh?"}, {"mesh": "mesh"}
+                )
+            },
             Capabilities(open_surfaces=True, interiors=True, non_manifold=True, pbr=True, devices=_CPU),
             summary="textures of base colour, alpha, metallic and roughness from voxels or from another mesh",
             cite="TRELLIS.2 (arXiv 2512.14692)",

@@ -20,12 +20,15 @@ from shapewright_kernels.coordinate_index import CoordinateIndex
 from shapewright_kernels.rasterise import rasterise
 from shapewright_kernels.texel_lookup import nearest_voxels, texel_points
 from shapewright_kernels.texture_bake import fill_between, sparse_trilinear
+from shapewright_kernels.threads import run_chunks, spans
 from shapewright_kernels.topology import duplicate_faces, flat_faces, merge_vertices
 
 from .lookup import CHANNELS, Surface
 from .unwrap import METHODS, unwrapped
 
 WIDTH = sum(CHANNELS.values())
+LOOKS = 1 << 16
+"""Texels that are looked up at once."""
 ALPHA_MODES = ("auto", "opaque", "mask", "blend")
 
 
@@ -95,13 +98,18 @@ class BakePbr(Transform[Config]):
                 method=self.config.unwrap,
                 degrees=self.config.chart_angle,
             )
-        known, points = _texels(vertices, faces, uvs, size)
-        if surface is not None and isinstance(source, VoxelAttributes):
-            _, _, points = ClosestPointIndex(*_arrays(surface)).query(points)
+        known, owners, weights = _texels(faces, uvs, size)
         values = np.zeros((size, size, WIDTH), np.float32)
-        values[known] = (
-            _voxel_values(source, points) if isinstance(source, VoxelAttributes) else _values(source, points)
-        )
+        if source is mesh:
+            values[known] = _looks(mesh, rows[owners[known]], weights[known].astype(np.float64))
+        else:
+            points = texel_points(vertices, faces, known, owners, weights)
+            if isinstance(source, Mesh):
+                values[known] = _values(source, points)
+            else:
+                if surface is not None:
+                    _, _, points = ClosestPointIndex(*_arrays(surface)).query(points)
+                values[known] = _voxel_values(source, points)
         mode = _alpha_mode(values[known][:, -1]) if self.config.alpha_mode == "auto" else self.config.alpha_mode
         fill_between(values, known, rings=max(self.config.padding, 1))
         return Mesh(
@@ -130,8 +138,8 @@ def _clean(mesh: Mesh) -> tuple[Floats, Ints, Ints]:
     return np.ascontiguousarray(merged[used]), renumbered.reshape(-1, 3).astype(np.int64), rows
 
 
-def _texels(vertices: Floats, faces: Ints, uvs: Floats, size: int) -> tuple[Bools, Floats]:
-    """Which texels have their centre on a face ``(S, S)``, from the top row, and the points of the mesh ``(N, 3)``.
+def _texels(faces: Ints, uvs: Floats, size: int) -> tuple[Bools, NDArray[np.int32], NDArray[np.float32]]:
+    """Which texels have their centre on a face ``(S, S)``, from the top row, which one, and the weights of its corners.
 
     A face without any texel centre has the texel at its middle, if no other face has that.
     """
@@ -148,7 +156,7 @@ def _texels(vertices: Floats, faces: Ints, uvs: Floats, size: int) -> tuple[Bool
     known[row[free], column[free]] = True
     owners[row[free], column[free]] = small[free]
     weights[row[free], column[free]] = 1 / 3
-    return known, texel_points(vertices, faces, known, owners, weights)
+    return known, owners, weights
 
 
 def _arrays(mesh: Mesh) -> tuple[Floats, Ints]:
@@ -159,8 +167,21 @@ def _values(source: Mesh, points: Floats) -> NDArray[np.float32]:
     """``(N, 6)`` at the closest points of a mesh."""
     vertices, faces = _arrays(source)
     _, rows, closest = ClosestPointIndex(vertices, faces).query(points)
-    look = Surface(source).at(rows, barycentrics(closest, vertices[faces[rows]]))
-    return np.concatenate([getattr(look, name) for name in CHANNELS], axis=1).astype(np.float32)
+    return _looks(source, rows, barycentrics(closest, vertices[faces[rows]]))
+
+
+def _looks(source: Mesh, rows: Ints, weights: Floats) -> NDArray[np.float32]:
+    """``(N, 6)`` at points of the faces ``rows`` with the corner ``weights`` ``(N, 3)``."""
+    surface = Surface(source)
+    values = np.empty((len(rows), WIDTH), np.float32)
+
+    def look(span: tuple[int, int]) -> None:
+        part = slice(*span)
+        found = surface.at(rows[part], weights[part])
+        values[part] = np.concatenate([getattr(found, name) for name in CHANNELS], axis=1)
+
+    run_chunks(look, spans(len(rows), LOOKS))
+    return values
 
 
 def _voxel_values(source: VoxelAttributes, points: Floats) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Mesh to mesh: fewer faces, holes filled, winding repaired, hidden shells removed."""
+"""Mesh to mesh: fewer faces, holes filled, winding repaired, hidden and small parts removed, new surfaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _transform(name: str, factory: str, summary: str, capabilities: Capabilities
 
 @hookimpl
 def register_components() -> Iterable[ComponentSpec]:
-    """Four transforms with the ports ``mesh`` and ``mesh``."""
+    """Transforms with the ports ``mesh`` and ``mesh``."""
     keeps = Capabilities(open_surfaces=True, interiors=True, non_manifold=True, pbr=True, devices=_CPU)
     return [
         _transform(
@@ -39,5 +39,21 @@ def register_components() -> Iterable[ComponentSpec]:
             "inner_shells:RemoveInnerShells",
             "drops connected parts that cannot be seen from outside",
             Capabilities(open_surfaces=True, non_manifold=True, pbr=True, devices=_CPU),
+        ),
+        _transform(
+            "split-non-manifold",
+            "split_non_manifold:SplitNonManifold",
+            "cuts apart what meets in edges of three faces and more, and in single vertices",
+            Capabilities(open_surfaces=True, interiors=True, pbr=True, devices=_CPU),
+        ),
+        _transform(
+            "drop-small-parts", "small_parts:DropSmallParts", "drops tiny connected parts, flat faces and copies", keeps
+        ),
+        _transform(
+            "remesh",
+            "remesh:Remesh",
+            "a closed two-manifold around any mesh, by dual contouring of its distance",
+            Capabilities(interiors=True, devices=_CPU),
+            "TRELLIS.2 (arXiv 2512.14692)",
         ),
     ]

@@ -11,6 +11,8 @@ from shapewright.materials import Appearance
 from shapewright.mesh_cleaning import consistent_winding
 from shapewright.states import Mesh
 from shapewright_kernels.arrays import Bools, Floats, Ints
+from shapewright_kernels.barycentric import barycentrics
+from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.topology import merge_vertices
 
 
@@ -43,6 +45,19 @@ def with_faces_of(mesh: Mesh, rows: Ints) -> Mesh:
         attributes={name: value[used] for name, value in mesh.attributes.items()},
         appearance=None if mesh.appearance is None else mesh.appearance.select(torch.from_numpy(rows)),
     )
+
+
+def carried(mesh: Mesh, vertices: Floats, faces: Ints, points: Floats) -> dict[str, torch.Tensor]:
+    """Attributes of a mesh (``vertices`` and ``faces`` are its arrays) at the closest points to ``points``."""
+    if not mesh.attributes:
+        return {}
+    _, rows, closest = ClosestPointIndex(vertices, faces).query(points)
+    corners = faces[rows]
+    weights = torch.from_numpy(barycentrics(closest, vertices[corners]))
+    found = {}
+    for name, value in mesh.attributes.items():
+        found[name] = (value.double()[torch.from_numpy(corners)] * weights[:, :, None]).sum(dim=1).to(value.dtype)
+    return found
 
 
 def turned(mesh: Mesh, flipped: Bools) -> Mesh:

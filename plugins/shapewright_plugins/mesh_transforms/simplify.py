@@ -11,22 +11,22 @@ from shapewright.errors import ConfigError, MeshError, MissingExtraError
 from shapewright.interfaces import Transform
 from shapewright.states import Mesh
 from shapewright_kernels.arrays import Floats, Ints
-from shapewright_kernels.barycentric import barycentrics
-from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.topology import duplicate_faces, flat_faces, merge_vertices
 
-from .parts import arrays, wound
+from .parts import arrays, carried, wound
 
 
 @dataclass(frozen=True)
 class Config:
     """``faces``: how many may be left; a mesh with fewer passes unchanged. ``lock_boundary``: vertices of the boundary
     stay where they are; otherwise they move along it, and its corners are rounded. ``aggressiveness``: 1 to 20, how
-    fast the tolerated error grows; lower is slower and better."""
+    fast the tolerated error grows; lower is slower and better. ``merge``: vertices at one position are one first; not
+    for what ``transform/split-non-manifold`` has cut, nor for sheets that are to move apart."""
 
     faces: int = 100_000
     lock_boundary: bool = True
     aggressiveness: float = 5.0
+    merge: bool = True
 
     def __post_init__(self) -> None:
         if self.faces < 4:
@@ -36,7 +36,7 @@ class Config:
 
 
 class Simplify(Transform[Config]):
-    """Edge collapse by quadric error on the mesh with vertices merged by position.
+    """Edge collapse by quadric error, unless ``merge`` is off on the mesh with vertices merged by position.
 
     Attributes of vertices are taken over from the closest point of the mesh as it was. Materials with textures are not:
     their coordinates would no longer fit, bake them anew with ``transform/bake-pbr``.
@@ -50,19 +50,11 @@ class Simplify(Transform[Config]):
             return mesh
         vertices, faces = arrays(mesh)
         less, kept = simplified(vertices, faces, self.config)
-        attributes = {}
-        if mesh.attributes:
-            _, rows, closest = ClosestPointIndex(vertices, faces).query(less)
-            corners = faces[rows]
-            weights = barycentrics(closest, vertices[corners])
-            for name, value in mesh.attributes.items():
-                mixed = (value.double()[torch.from_numpy(corners)] * torch.from_numpy(weights)[:, :, None]).sum(dim=1)
-                attributes[name] = mixed.to(value.dtype)
         return replace(
             mesh,
             vertices=torch.from_numpy(less).to(mesh.vertices.dtype),
             faces=torch.from_numpy(kept),
-            attributes=attributes,
+            attributes=carried(mesh, vertices, faces, less),
             oriented=mesh.oriented and wound(less, kept),
             appearance=None,
         )
@@ -71,8 +63,10 @@ class Simplify(Transform[Config]):
 def simplified(vertices: Floats, faces: Ints, config: Config) -> tuple[Floats, Ints]:
     """Vertices and faces, of about ``config.faces`` faces; without flat faces and copies."""
     collapse = _library()
-    merged, group = merge_vertices(vertices)
-    corners = group[faces]
+    merged, corners = vertices, faces
+    if config.merge:
+        merged, group = merge_vertices(vertices)
+        corners = group[faces]
     corners = corners[~(flat_faces(merged, corners) | duplicate_faces(corners))]
     if len(corners) > config.faces:
         # in a box of size 1: the library's tolerances are absolute
