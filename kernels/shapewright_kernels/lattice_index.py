@@ -127,28 +127,6 @@ def row_of(index: LatticeIndex, word: Integer, bit: Integer) -> Integer:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _check_rows(
-    coords: Integers, shape: tuple[Integer, Integer, Integer, Integer], start: Integer, stop: Integer
-) -> Integer:
-    """0: sorted and unique; 1: out of order; 2: a row repeats its predecessor; 3: outside ``shape``."""
-    state = 0
-    for row in range(start, stop):
-        for axis in range(4):
-            if coords[row, axis] < 0 or coords[row, axis] >= shape[axis]:
-                return 3
-        if row > 0:
-            step = np.int64(0)
-            for axis in range(4):
-                if step == 0:
-                    step = np.int64(coords[row, axis]) - np.int64(coords[row - 1, axis])
-            if step == 0:
-                state = max(state, 2)
-            elif step < 0:
-                state = max(state, 1) if state != 2 else 2
-    return state
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _same_word(coords: Integers, row: Integer) -> bool:
     if row == 0:
         return False
@@ -221,51 +199,21 @@ def _empty_index(shape: tuple[int, int, int, int], words: int) -> LatticeIndex:
     )
 
 
-def build_index(
-    coords: Integers, shape: tuple[int, int, int, int], *, threads: int | None = None, table_limit: int = TABLE_LIMIT
-) -> LatticeIndex:
-    """Index the lattice points ``coords``, in any row order.
-
-    Args:
-        coords: ``(N, 4)`` integer rows ``[batch, x, y, z]``, no row twice. Sorted rows are indexed without a copy.
-        shape: ``(B, X, Y, Z)`` number of lattice points along each axis; ``coords`` lie below it.
-        table_limit: largest number of columns ``B * X * Y`` that gets a table (8 bytes each).
-    Raises:
-        ValueError: a row repeats, or lies outside ``shape``.
-
-    >>> index = build_index(np.array([[0, 1, 2, 3], [0, 0, 0, 0]]), (1, 4, 4, 4))
-    >>> find_rows(index, np.array([[0, 0, 0, 0], [0, 1, 2, 3], [0, 3, 3, 3]])).tolist()
-    [1, 0, -1]
-    """
-    if coords.ndim != 2 or coords.shape[1] != 4:
-        raise ValueError(f"coords must be (N, 4) rows [batch, x, y, z], not {coords.shape}")
-    shape = (int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3]))
-    if shape[0] * shape[1] * shape[2] * shape[3] >= 1 << 62:
-        raise ValueError(f"a lattice of {shape} points has no 64-bit keys; split the batch")
-    coords = np.ascontiguousarray(coords)
-    chunks = spans(len(coords), ROWS_PER_CHUNK)
-    order = np.empty(0, np.int64)
-    state = max(run_chunks(lambda span: _check_rows(coords, shape, *span), chunks, threads), default=0)
-    if state == 1:
-        keys = coords[:, 0].astype(np.int64)
-        for axis in (1, 2, 3):
-            keys = keys * shape[axis] + coords[:, axis]
-        order = np.argsort(keys, kind="stable")
-        coords = coords[order]
-        state = max(run_chunks(lambda span: _check_rows(coords, shape, *span), chunks, threads), default=0)
-    if state == 2:
-        raise ValueError("coords hold a lattice point twice; merge the rows first")
-    if state == 3:
-        raise ValueError(f"coords lie outside the lattice of {shape} points [batch, x, y, z]")
-    return index_sorted(coords, shape, threads=threads, table_limit=table_limit)._replace(order=order)
-
-
 def index_sorted(
     coords: Integers, shape: tuple[int, int, int, int], *, threads: int | None = None, table_limit: int = TABLE_LIMIT
 ) -> LatticeIndex:
-    """Index of contiguous ``coords`` that are known to be sorted, unique and inside ``shape``: nothing is checked.
+    """Index of contiguous ``coords`` that are known to be sorted, unique and inside ``shape``: nothing is checked
+    (:class:`~shapewright_kernels.coordinate_index.CoordinateIndex` takes rows in any order, and checks them).
 
-    Only columns have 64-bit keys here, so ``B * X * Y * ceil(Z / 64)`` may go up to 2^62.
+    Args:
+        coords: ``(N, 4)`` integer rows ``[batch, x, y, z]``.
+        shape: ``(B, X, Y, Z)`` number of lattice points along each axis. Only columns have 64-bit keys, so
+            ``B * X * Y * ceil(Z / 64)`` may go up to 2^62.
+        table_limit: largest number of columns ``B * X * Y`` that gets a table (8 bytes each).
+
+    >>> index = index_sorted(np.array([[0, 0, 0, 0], [0, 1, 2, 3]]), (1, 4, 4, 4))
+    >>> find_rows(index, np.array([[0, 0, 0, 0], [0, 1, 2, 3], [0, 3, 3, 3]])).tolist()
+    [0, 1, -1]
     """
     chunks = spans(len(coords), ROWS_PER_CHUNK)
     counts = run_chunks(lambda span: _count_words(coords, *span), chunks, threads)

@@ -28,11 +28,6 @@ Floats = NDArray[np.floating[Any]]
 ROWS_PER_CHUNK = 1 << 16
 WORDS_PER_CHUNK = 1 << 13
 
-AHEAD = (1, 2, 3, 4, 5, 6, 7)
-"""Columns of ``links``: link ``4 dx + 2 dy + dz`` is the word ``dx, dy`` columns and ``dz`` words further."""
-BEHIND = 8
-"""Link ``BEHIND + 4 dx + 2 dy + dz`` is the word as many columns and words back."""
-
 
 class LatticeWords(NamedTuple):
     """``W`` words of a lattice of ``shape`` ``(X, Y, Z)`` points; arrays but ``place`` have an empty word at the end.
@@ -53,7 +48,8 @@ class LatticeWords(NamedTuple):
     inside: Words
     """``(W + 1,)`` existing points whose value is below the level."""
     links: NDArray[np.int32]
-    """``(W, 16)`` words around each word, ``W`` where there is none; see :data:`AHEAD` and :data:`BEHIND`."""
+    """``(W, 16)`` words around each word, ``W`` where there is none: link ``4 dx + 2 dy + dz`` is the word ``dx, dy``
+    columns and ``dz`` words further, link ``8 + 4 dx + 2 dy + dz`` the one as many columns and words back."""
 
     @property
     def size(self) -> int:

@@ -60,6 +60,16 @@ def test_sphere_comes_back_closed_outward_and_accurate() -> None:
     assert result.oriented
 
 
+def test_flat_faces_of_a_curved_surface_lie_inside_as_often_as_outside() -> None:
+    mesh = round_trip(normalised(icosphere(5)), resolution=16)
+    assert volume(mesh) == pytest.approx(np.pi / 6, rel=1e-3)  # on the sphere, its vertices would lose eight times that
+    a, b, c = mesh.corners.double().unbind(1)
+    areas = torch.linalg.cross(b - a, c - a).norm(dim=1)
+    # second-order rule: the middles of the sides
+    heights = torch.stack([((p + q) / 2).norm(dim=1) for p, q in ((a, b), (b, c), (c, a))]).mean(dim=0) - 0.5
+    assert abs(float((heights * areas).sum() / areas.sum())) < 0.005 / 16
+
+
 def test_fit_b_is_several_times_closer_than_fit_a_on_a_sharp_solid() -> None:
     mesh = normalised(solids.gear(12, 0.3))
     rough, fitted = (round_trip(mesh, resolution=64, fit=fit) for fit in "AB")
