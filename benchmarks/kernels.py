@@ -37,6 +37,7 @@ from shapewright_kernels.threads import thread_count
 
 OPERATIONS: Mapping[str, Callable[[distances.Request], Iterator[Case]]] = {
     "mesh-to-flexible-dual-grid": surfaces.grid_cases,
+    "textured-o-voxel": surfaces.textured_cases,
     "flexible-dual-grid-to-mesh": surfaces.mesh_cases,
     "narrow-band-signed-distance": distances.narrow_band_cases,
     "marching-cubes": surfaces.marching_cubes_cases,

@@ -13,8 +13,9 @@ from harness import Case, Side, note
 from numpy.typing import NDArray
 from operations_distances import Request, signed_band
 from peers import installed, vtk_flying_edges
-from shapes import lattice
+from shapes import Shape, lattice
 from shapewright.host import discover
+from shapewright.materials import Appearance, Material, Texture
 from shapewright.run import build
 from shapewright.states import Mesh
 from shapewright_kernels.arrays import Floats, Ints
@@ -52,6 +53,35 @@ def grid_cases(request: Request) -> Iterator[Case]:
                 seconds_per_million_goal=0.1 if resolution == 1024 else None,
                 extra={"faces": len(shape.faces), "bytes_per_unit_goal": 145 if resolution == 1024 else None},
             )  # fmt: skip
+
+
+def textured_cases(request: Request) -> Iterator[Case]:
+    """A mesh with materials to an O-Voxel with attributes. No package index has the published converter."""
+    catalog = discover()
+    for shape in request.shapes:
+        look = shape.appearance if shape.appearance is not None and shape.appearance.materials else painted(shape)
+        mesh = Mesh(torch.from_numpy(shape.vertices), torch.from_numpy(shape.faces), appearance=look)
+        for resolution in request.resolutions:
+            representation = build(catalog, "representation/o-voxel", {"resolution": resolution})
+            yield Case(
+                "textured-o-voxel", shape.name, resolution, partial(representation.from_mesh, mesh), (),
+                lambda ours, theirs: True, "no peer; equal to the published converter on the golden cases",
+                units=lambda ours: len(ours.coords), unit="voxels",
+                extra={"faces": len(shape.faces), "materials": len(look.materials)},
+            )  # fmt: skip
+
+
+def painted(shape: Shape) -> Appearance:
+    """One material with four textures of 2048 texels a side, projected along y: what a usual asset has."""
+    random = np.random.default_rng(0)
+    color, packed = (torch.from_numpy(random.integers(0, 256, (2048, 2048, width), np.uint8)) for width in (4, 3))
+    material = Material(
+        "painted", (1.0, 1.0, 1.0), 1.0, 1.0,
+        base_color_texture=Texture(color), alpha_texture=Texture(color, (3,)), alpha_mode="blend",
+        metallic_texture=Texture(packed, (2,)), roughness_texture=Texture(packed, (1,)),
+    )  # fmt: skip
+    uvs = torch.from_numpy(np.ascontiguousarray(shape.corners[:, :, [0, 2]] + 0.5, np.float32))
+    return Appearance((material,), uvs=(uvs,))
 
 
 def mesh_cases(request: Request) -> Iterator[Case]:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 Row = Mapping[str, Any]
 SCALING = (
     "mesh-to-flexible-dual-grid",
+    "textured-o-voxel",
     "flexible-dual-grid-to-mesh",
     "narrow-band-signed-distance",
     "marching-cubes",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from shapewright.errors import MeshWarning
 from shapewright.host import Catalog, discover
+from shapewright.materials import Appearance
 from shapewright.normalise import normalise
 from shapewright.run import build
 from shapewright_kernels.arrays import Floats, Ints
@@ -32,6 +33,8 @@ class Shape:
     name: str
     vertices: Floats
     faces: Ints
+    appearance: Appearance | None = None
+    """Materials of the file, if it has any."""
 
     @cached_property
     def closed(self) -> bool:
@@ -59,7 +62,7 @@ def _load(catalog: Catalog, key: str, options: dict[str, str], names: Sequence[s
             warnings.simplefilter("ignore", MeshWarning)
             mesh, _ = normalise(dataset.load(name).mesh)
         vertices = mesh.vertices.numpy(force=True).astype(np.float64)
-        shapes.append(Shape(prefix + name, vertices, mesh.faces.numpy(force=True)))
+        shapes.append(Shape(prefix + name, vertices, mesh.faces.numpy(force=True), mesh.appearance))
     return shapes
 
 
