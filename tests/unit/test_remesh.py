@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shapewright import load_mesh
+from shapewright import discover, load_mesh
 from shapewright.errors import ConfigError, MeshError
+from shapewright.plan import check as plan_of
+from shapewright.registry import apply_override, load_registry
 from shapewright.states import Mesh
 from shapewright_kernels.arrays import Bools, Floats, Ints
 from shapewright_kernels.closest_point import ClosestPointIndex
@@ -194,3 +196,15 @@ def test_nothing_and_bad_options_are_refused() -> None:
     for options in ({"resolution": 4}, {"band": 0.1}, {"project_back": 1.5}, {"filled": "maybe"}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             Config(**options)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "place", "before"), [("trellis2-1024", "fill", "raw"), ("roundtrip-textured", "simplify", "dense")]
+)
+def test_pipelines_take_it_instead_of_a_step(pipeline: str, place: str, before: str) -> None:
+    catalog = discover()
+    entry = load_registry((), catalog).pipeline(pipeline)
+    apply_override(entry, f"components.{place}={{use: transform/remesh, with: {{resolution: 128, filled: none}}}}")
+    plan = plan_of(pipeline, entry, catalog)
+    baked = next(stage for stage in plan.stages if stage.component == "bake").inputs
+    assert before in baked.values(), "texels ask the mesh as it was"
