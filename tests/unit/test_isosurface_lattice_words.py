@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from shapewright_kernels.lattice_words import BEHIND, LatticeWords, sparse_words
+from shapewright_kernels.lattice_words import LatticeWords, sparse_words
 from shapewright_kernels.lattice_words_grid import grid_words
 
 SIZE = (9, 7, 200)
@@ -58,7 +58,7 @@ def test_links_name_the_words_around() -> None:
     names = words_of(points)
     for (x, y, segment), word in names.items():
         for number in range(16):
-            sign = -1 if number >= BEHIND else 1
+            sign = -1 if number >= 8 else 1
             dx, dy, dz = sign * (number >> 2 & 1), sign * (number >> 1 & 1), sign * (number & 1)
             assert words.links[word, number] == names.get((x + dx, y + dy, segment + dz), words.size)
 
