@@ -182,6 +182,26 @@ def test_rotary_codes_see_only_differences_of_coordinates() -> None:
     assert not torch.allclose(module(hidden, stretched), module(hidden, layout), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (lambda block, **shift: WindowAttention(WindowConfig(**WIDTHS, window=4, block=block, **shift)), 2),
+        (lambda block, **shift: SerialisedAttention(SerialisedConfig(**WIDTHS, size=6, block=block, **shift)), 3),
+    ],
+    ids=["window", "serialised"],
+)
+def test_odd_blocks_shift_by_half_a_group_and_even_ones_do_not(module: Any, named: int) -> None:
+    layout = voxels([40])
+    hidden = states(layout)
+    for block, shift in ((0, 0), (1, named), (2, 0), (3, named)):
+        usual, told = module(block), module(block, shift=shift)
+        told.load_state_dict(usual.state_dict())
+        assert torch.equal(usual(hidden, layout), told(hidden, layout))
+        other = module(block, shift=named - shift)
+        other.load_state_dict(usual.state_dict())
+        assert not torch.allclose(usual(hidden, layout), other(hidden, layout), atol=1e-4)
+
+
 def test_layers_share_what_follows_from_a_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     from shapewright.nn import windows
 
