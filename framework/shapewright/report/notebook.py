@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SIZE = 420
 _TEXTURES = TextureLimits(side=1024, texels=2 * 1024 * 1024)
 """One mesh alone may take more room than each of a bench."""
+_MOST_FACES = 200_000
+"""Of a page of its own; what a notebook shows is stored with it, and stays smaller."""
 _SWITCH = '<label><input type="checkbox" id="material" checked>materials</label>'
 
 
@@ -49,13 +51,13 @@ def mesh_page(mesh: Mesh, title: str) -> str:
         mesh: with at least one face and finite vertices, as files are read.
         title: of the browser's tab.
     """
-    return _page(mesh, title)[0]
+    return _page(mesh, title, _MOST_FACES)[0]
 
 
-def _page(mesh: Mesh, title: str) -> tuple[str, str]:
+def _page(mesh: Mesh, title: str, most_faces: int | None = None) -> tuple[str, str]:
     """The page, and what it says of the mesh."""
     summary = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-    shown = display_mesh(mesh, textures=_TEXTURES)
+    shown = display_mesh(mesh, textures=_TEXTURES, most_faces=most_faces)
     lower, upper = shown.vertices.min(axis=0), shown.vertices.max(axis=0)
     centred = shown.moved(-(lower + upper) / 2)
     if len(shown.faces) < shown.full_faces:

@@ -31,6 +31,7 @@ def display_mesh(
     errors_at: Callable[[Floats], Floats | None] = lambda points: None,
     *,
     textures: TextureLimits = STORED,
+    most_faces: int | None = None,
 ) -> DisplayMesh:
     """The mesh as a page shows it, painted where it has materials or coloured vertices.
 
@@ -38,6 +39,7 @@ def display_mesh(
         mesh: any triangle mesh with finite vertices.
         errors_at: points ``(N, 3)`` to distances ``(N,)``; it is asked about the vertices that stay, once.
         textures: how much of the textures stays.
+        most_faces: instead of :data:`MOST_FACES`, or :data:`MOST_PAINTED_FACES` for a painted one.
     """
     stay, place = same_places(mesh.vertices.numpy(force=True).astype(np.float64))
     faces = place[mesh.faces.numpy(force=True)]
@@ -49,7 +51,7 @@ def display_mesh(
     boundary, junctions = edges_by_use(merged)
     vertices = mesh.vertices.numpy(force=True).astype(np.float64)[stay]
     full = DisplayMesh(vertices, merged, boundary, junctions, None, mesh.oriented, len(faces), paint)
-    small = simplified(full, MOST_FACES if paint is None else MOST_PAINTED_FACES)
+    small = simplified(full, most_faces or (MOST_FACES if paint is None else MOST_PAINTED_FACES))
     return replace(small, errors=errors_at(small.vertices))
 
 

@@ -18,11 +18,28 @@ export function drawableTexture(gl, { picture, wrap, nearest }) {
   return texture;
 }
 
-/** Places of `middles` (three numbers each) from far to near, as `modelView` sees them. */
-export function depthOrder(middles, modelView) {
-  const depths = Float32Array.from({ length: middles.length / 3 }, (_, face) => {
-    const [x, y, z] = middles.subarray(3 * face, 3 * face + 3);
-    return modelView[2] * x + modelView[6] * y + modelView[10] * z;
-  });
-  return Uint32Array.from(depths.keys()).sort((a, b) => depths[a] - depths[b]);
+const STEPS = 65536;
+
+/** The faces of `clear` from far to near, as `modelView` sees their middles: `{indices, rows}` of corners and materials. */
+export function farToNear({ faces, rows, middles }, modelView) {
+  const depths = new Float32Array(rows.length);
+  let [low, high] = [Infinity, -Infinity];
+  for (let face = 0, at = 0; face < depths.length; face++, at += 3) {
+    const depth = modelView[2] * middles[at] + modelView[6] * middles[at + 1] + modelView[10] * middles[at + 2];
+    depths[face] = depth;
+    low = Math.min(low, depth);
+    high = Math.max(high, depth);
+  }
+  // Counted by steps of depth: a comparing sort of every face for every frame would be felt while turning.
+  const scale = (STEPS - 1) / Math.max(high - low, 1e-12);
+  const places = new Uint32Array(STEPS + 1);
+  for (const depth of depths) places[Math.floor((depth - low) * scale) + 1]++;
+  for (let step = 1; step <= STEPS; step++) places[step] += places[step - 1];
+  const sorted = { indices: new Uint32Array(faces.length), rows: new Uint16Array(rows.length) };
+  for (let face = 0; face < depths.length; face++) {
+    const place = places[Math.floor((depths[face] - low) * scale)]++;
+    sorted.rows[place] = rows[face];
+    for (let k = 0; k < 3; k++) sorted.indices[3 * place + k] = faces[3 * face + k];
+  }
+  return sorted;
 }

@@ -10,7 +10,7 @@ import {
   setUniforms,
 } from "twgl.js";
 import { ERROR_STEPS } from "./display_mesh.js";
-import { depthOrder, drawableTexture } from "./painting.js";
+import { drawableTexture, farToNear } from "./painting.js";
 import { runs } from "./paint.js";
 import { EDGE_FRAGMENT, EDGE_VERTEX, FACE_FRAGMENT, FACE_VERTEX, PAINT_FRAGMENT, PAINT_VERTEX } from "./shaders.js";
 
@@ -186,12 +186,10 @@ export class Renderer {
     };
     this.bothSides(() => drawRuns(groups, 0));
     if (!clear.rows.length) return;
-    const order = depthOrder(clear.middles, matrices.modelView);
-    const sorted = new Uint32Array(clear.faces.length);
-    order.forEach((face, place) => sorted.set(clear.faces.subarray(3 * face, 3 * face + 3), 3 * place));
+    const sorted = farToNear(clear, matrices.modelView);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, part.info.indices);
-    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 12 * clear.start, sorted);
-    const found = runs(Array.from(order, (face) => clear.rows[face]));
+    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 12 * clear.start, sorted.indices);
+    const found = runs(sorted.rows);
     drawRuns(found, clear.start, { solid: true, least: OPAQUE, most: 2 });
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
