@@ -56,7 +56,6 @@ def cone_charts(vertices: Floats, faces: Ints, *, degrees: float = 75.0) -> tupl
     labels = _merged(vectors, area, rims, pairs, lengths, limit, RIM_WEIGHT)
     starts, links = _neighbours(pairs, len(faces))
     _keep_in_cones(labels, vectors, normals, starts, links, cos(radians(degrees)), cos(radians(degrees) / 2))
-    labels = _pieces(labels, starts, links)
     flat = _projected(vertices, faces, labels, vectors, area)
     return _pieces(parted(labels, flat, starts, links), starts, links), flat
 
@@ -277,7 +276,8 @@ def _keep_in_cones(
     out, stack = np.empty(count, np.int64), np.empty(count, np.int64)
     turn = 0
     while True:
-        charts = _compact(labels)
+        labels[:] = _pieces(labels, starts, links)  # each has an axis of its own
+        charts = labels.max() + 1
         axes = _axes(labels, vectors, charts)
         found = 0
         for face in range(count):
@@ -329,19 +329,6 @@ def _hand_over(
             if chosen >= 0:
                 labels[face] = chosen
                 changed = True
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _compact(labels: Ints) -> int:
-    """Number the labels by their first faces, in place; how many there are."""
-    number = np.full(labels.max() + 1, -1, np.int64)
-    count = 0
-    for face in range(len(labels)):
-        if number[labels[face]] < 0:
-            number[labels[face]] = count
-            count += 1
-        labels[face] = number[labels[face]]
-    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

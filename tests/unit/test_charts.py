@@ -15,6 +15,7 @@ from shapewright_kernels.chart_overlaps import overlapping_pairs
 from shapewright_kernels.chart_packing import MARGIN, pack_charts
 from shapewright_kernels.charts import cone_charts
 from shapewright_kernels.topology import connected_groups, edge_topology, merge_vertices
+from shapewright_kernels.uv_quality import uv_quality
 from shapewright_plugins.appearance.unwrap import unwrapped
 
 MESHES = Path(__file__).parents[3] / "shared" / "data" / "meshes"
@@ -57,18 +58,7 @@ def solid_areas(vertices: Floats, faces: Ints) -> Floats:
 
 
 def stretch(vertices: Floats, faces: Ints, uvs: Floats) -> float:
-    """L2 stretch (Sander et al. 2001) after scaling to equal areas; 1 is an isometry."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    area = solid_areas(vertices, faces)
-    x = (b - a) / np.linalg.norm(b - a, axis=1, keepdims=True)
-    n = np.cross(b - a, c - a) / (2 * area)[:, None]
-    solid = np.zeros((len(faces), 2, 2))
-    solid[:, 0, 0], solid[:, 0, 1] = ((b - a) * x).sum(1), ((c - a) * x).sum(1)
-    solid[:, 1, 1] = ((c - a) * np.cross(n, x)).sum(1)
-    flat = np.stack([uvs[:, 1] - uvs[:, 0], uvs[:, 2] - uvs[:, 0]], axis=2)
-    scale = np.abs(areas(uvs)).sum() / area.sum()
-    ways = (solid @ np.linalg.inv(flat)) * np.sqrt(scale)
-    return float(np.sqrt(((ways**2).sum(axis=(1, 2)) / 2 * area).sum() / area.sum()))
+    return uv_quality(vertices, faces, uvs).stretch
 
 
 def check(vertices: Floats, faces: Ints, labels: Ints, flat: Floats, degrees: float) -> None:
@@ -157,7 +147,7 @@ def test_charts_do_not_depend_on_threads() -> None:
     assert np.array_equal(found, overlapping_pairs(zero, flat, threads=3))
 
 
-@pytest.mark.parametrize("name", ["spot.off", "imu_module.stl", "forest.glb", "hair_strips.obj"])
+@pytest.mark.parametrize("name", ["spot.off", "imu_module.stl", "forest.glb", "hair_strips.obj", "skull.obj"])
 def test_real_meshes_have_charts_without_overlaps(name: str) -> None:
     vertices, faces = real(name)
     solid = solid_areas(vertices, faces) > 1e-12 * np.ptp(vertices, axis=0).max() ** 2
@@ -268,3 +258,20 @@ def test_both_ways_of_unwrapping_cover_the_square_without_overlaps() -> None:
         assert uvs.max() <= 1
         assert stretch(vertices, faces, uvs) < 1.1
         assert not len(overlapping_pairs(np.zeros(len(faces), np.int64), np.round(uvs, 7)))
+
+
+def test_quality_of_coordinates_that_are_known() -> None:
+    points = np.array([[0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0]], float)
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    even = points[faces][:, :, :2] / 2
+    assert uv_quality(points, faces, even) == pytest.approx((1, 1.0, 1.0, 0.5, 0.0))
+    wide = even * [1.0, 0.5]  # squeezed by two: a length of 1 is 1/sqrt(2) and sqrt(2) after scaling to equal areas
+    assert uv_quality(points, faces, wide).stretch == pytest.approx(np.sqrt((2 + 0.5) / 2))
+    cut = even.copy()
+    cut[1] += [0.0, 0.25]
+    found = uv_quality(points, faces, cut)
+    assert found.charts == 2
+    assert found.seams == pytest.approx(np.sqrt(5) / np.sqrt(2))
+    dense = cut.copy()
+    dense[1] = cut[1] * 2
+    assert uv_quality(points, faces, dense).spread == pytest.approx(2.0)
