@@ -173,40 +173,28 @@ def _faces(crossings: Crossings, starts: NDArray[np.int64], threads: int | None)
     return faces
 
 
-def _edge_mesh(words: LatticeWords, order: NDArray[np.int64], values: Floats, threads: int | None) -> EdgeMesh:
+def _extract(
+    words: LatticeWords, values: Floats, level: np.floating[Any], interpolated: bool, threads: int | None
+) -> tuple[Floats, EdgeMesh]:
+    """Vertices (or none), and the edges that they lie on (or none), with the faces."""
     crossings, starts = find_crossings(words, case_tables().triangle_count, threads)
     count = int(crossings.base[-1])
-    ends, lower, axis = np.empty((count, 2), np.int64), np.empty((count, 3), np.int32), np.empty(count, np.int8)
-    given = (
-        words.shape,
-        words.place,
-        words.links,
-        words.ranked,
-        words.first,
-        crossings.edges,
-        crossings.base,
-    )
-    made = (values, values.dtype.type(0), np.empty((0, 3), values.dtype), ends, lower, axis)
-    each_chunk(_write_vertices, (*given, *made), words, threads)
-    return EdgeMesh(order[ends] if len(order) else ends, lower, axis, _faces(crossings, starts, threads))
+    places, edges = (count, 0) if interpolated else (0, count)
+    vertices = np.empty((places, 3), values.dtype)
+    ends, lower, axis = np.empty((edges, 2), np.int64), np.empty((edges, 3), np.int32), np.empty(edges, np.int8)
+    lattice = (words.shape, words.place, words.links, words.ranked, words.first, crossings.edges, crossings.base)
+    each_chunk(_write_vertices, (*lattice, values, level, vertices, ends, lower, axis), words, threads)
+    return vertices, EdgeMesh(ends, lower, axis, _faces(crossings, starts, threads))
+
+
+def _edge_mesh(words: LatticeWords, order: NDArray[np.int64], values: Floats, threads: int | None) -> EdgeMesh:
+    _, found = _extract(words, values, values.dtype.type(0), False, threads)
+    return found._replace(ends=order[found.ends]) if len(order) else found
 
 
 def _mesh(words: LatticeWords, values: Floats, level: float, threads: int | None) -> tuple[Floats, NDArray[np.int64]]:
-    crossings, starts = find_crossings(words, case_tables().triangle_count, threads)
-    vertices = np.empty((int(crossings.base[-1]), 3), values.dtype)
-    given = (
-        words.shape,
-        words.place,
-        words.links,
-        words.ranked,
-        words.first,
-        crossings.edges,
-        crossings.base,
-    )
-    unused = (np.empty((0, 2), np.int64), np.empty((0, 3), np.int32), np.empty(0, np.int8))
-    made = (values, values.dtype.type(level), vertices, *unused)
-    each_chunk(_write_vertices, (*given, *made), words, threads)
-    return vertices, _faces(crossings, starts, threads)
+    vertices, found = _extract(words, values, values.dtype.type(level), True, threads)
+    return vertices, found.faces
 
 
 def grid_edge_mesh(values: Floats, level: float = 0.0, *, threads: int | None = None) -> EdgeMesh:

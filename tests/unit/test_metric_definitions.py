@@ -12,6 +12,7 @@ from shapewright.states import Mesh
 from shapewright_plugins.metrics.health import MeshHealth
 from shapewright_plugins.metrics.interior import Interior
 from shapewright_plugins.metrics.normals import NormalConsistency
+from shapewright_plugins.metrics.sharp_edges import SharpEdges
 from shapewright_plugins.metrics.volume import VolumeIoU
 
 CUBE = np.array([[x, y, z] for x in (0.0, 1) for y in (0.0, 1) for z in (0.0, 1)]) - 0.5
@@ -64,3 +65,20 @@ def test_inner_completeness_is_that_of_what_is_hidden_alone() -> None:
     assert found["completeness-inner"] == pytest.approx(0.25, abs=1e-9)
     assert found["recall-inner@0.005"] == 0
     assert found["recall-outer@0.005"] == 1
+
+
+def test_a_hidden_part_too_small_to_matter_has_no_inner_figures() -> None:
+    found = measure(Interior, cubes(1.0), cubes(1.0, 0.075), samples=20_000)
+    assert 0.99 < found["outer-share-reference"] < 1
+    assert "completeness-inner" not in found
+
+
+def test_normals_beside_a_crease_are_compared_on_both_of_its_faces() -> None:
+    def hinge(degrees: float) -> Mesh:
+        rise, run = np.cos(np.radians(degrees)), -np.sin(np.radians(degrees))
+        vertices = [[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0], [run, 0, rise], [run, 1, rise]]
+        return mesh(vertices, [[0, 2, 3], [0, 3, 1], [0, 1, 5], [0, 5, 4]])
+
+    found = measure(SharpEdges, hinge(10.0), hinge(0.0))
+    assert found["edge-normal"] == pytest.approx(5.0, abs=1e-6)  # the lying face agrees, the other is 10 degrees off
+    assert found["edge-completeness"] == pytest.approx(0, abs=1e-9)

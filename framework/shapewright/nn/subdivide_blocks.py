@@ -40,7 +40,29 @@ def _apply(layers: nn.Sequential, x: SparseTensor, structure: Structure) -> Spar
     return x
 
 
-class DownsampleGroupNormBlock3d(nn.Module):
+class _GroupNormBlock(nn.Module):
+    """Norm and SiLU before the level changes; convolution, norm, SiLU, convolution and a skip after it."""
+
+    def __init__(self, channels: int, out_channels: int | None, groups: int, layout: Layout) -> None:
+        super().__init__()
+        out_channels, conv = out_channels or channels, _layout(layout)
+        self.act_layers = nn.Sequential(SparseGroupNorm32(groups, channels), SparseSiLU())
+        self.out_layers = nn.Sequential(
+            conv(channels, out_channels),
+            SparseGroupNorm32(groups, out_channels),
+            SparseSiLU(),
+            zero_parameters(conv(out_channels, out_channels)),
+        )
+        self.skip_connection = nn.Identity() if channels == out_channels else conv(channels, out_channels, 1)
+
+    def _out(self, h: SparseTensor, x: SparseTensor, structure: Structure) -> SparseTensor:
+        """``h`` and the input ``x`` lie on the same voxels by now."""
+        h = _apply(self.out_layers, h, structure)
+        skip = x if isinstance(self.skip_connection, nn.Identity) else self.skip_connection(x, structure)
+        return h.replace(h.feats + skip.feats)
+
+
+class DownsampleGroupNormBlock3d(_GroupNormBlock):
     """Norm, SiLU, pooling, convolution, norm, SiLU, convolution; plus a kernel-1 skip of the pooled input where the
     widths differ.
 
@@ -52,26 +74,15 @@ class DownsampleGroupNormBlock3d(nn.Module):
         self, channels: int, out_channels: int | None = None, *, groups: int = 32, factor: int = 2,
         pooling: Mode = "mean-with-zero", layout: Layout = "torchsparse",
     ) -> None:  # fmt: skip
-        super().__init__()
-        out_channels, conv = out_channels or channels, _layout(layout)
+        super().__init__(channels, out_channels, groups, layout)
         self.factor, self.pooling = factor, pooling
-        self.act_layers = nn.Sequential(SparseGroupNorm32(groups, channels), SparseSiLU())
-        self.out_layers = nn.Sequential(
-            conv(channels, out_channels),
-            SparseGroupNorm32(groups, out_channels),
-            SparseSiLU(),
-            zero_parameters(conv(out_channels, out_channels)),
-        )
-        self.skip_connection = nn.Identity() if channels == out_channels else conv(channels, out_channels, 1)
 
     def forward(self, x: SparseTensor, structure: Structure | None = None) -> tuple[SparseTensor, Level]:
         """The coarser voxels, and the level that leads back."""
         structure = Structure.of(x, structure)
         h, level = downsample(self.act_layers(x), self.factor, self.pooling, structure)
         x, _ = downsample(x, self.factor, self.pooling, structure)
-        h = _apply(self.out_layers, h, level.structure)
-        skip = x if isinstance(self.skip_connection, nn.Identity) else self.skip_connection(x, level.structure)
-        return h.replace(h.feats + skip.feats), level
+        return self._out(h, x, level.structure), level
 
 
 class SubdivideConvBlock3d(nn.Module):
@@ -90,7 +101,7 @@ class SubdivideConvBlock3d(nn.Module):
         return _apply(self.out_layers, h, fine), fine
 
 
-class SubdivideGroupNormBlock3d(nn.Module):
+class SubdivideGroupNormBlock3d(_GroupNormBlock):
     """Norm and SiLU, subdivision, convolution, norm, SiLU, convolution, plus the subdivided input; and an occupancy
     head that prunes children. TripoSF's ``SparseSubdivideBlock3d``.
 
@@ -101,17 +112,8 @@ class SubdivideGroupNormBlock3d(nn.Module):
         self, channels: int, out_channels: int | None = None, *, groups: int = 32, pruning: bool = False,
         layout: Layout = "spconv",
     ) -> None:  # fmt: skip
-        super().__init__()
-        out_channels, conv = out_channels or channels, _layout(layout)
-        self.act_layers = nn.Sequential(SparseGroupNorm32(groups, channels), SparseSiLU())
-        self.out_layers = nn.Sequential(
-            conv(channels, out_channels),
-            SparseGroupNorm32(groups, out_channels),
-            SparseSiLU(),
-            zero_parameters(conv(out_channels, out_channels)),
-        )
-        self.skip_connection = nn.Identity() if channels == out_channels else conv(channels, out_channels, 1)
-        self.pruning_head = FeedForward(out_channels, 4.0, out_channels=1) if pruning else None
+        super().__init__(channels, out_channels, groups, layout)
+        self.pruning_head = FeedForward(out_channels or channels, 4.0, out_channels=1) if pruning else None
         if self.pruning_head is not None:
             zero_parameters(self.pruning_head.mlp[2])
 
@@ -124,9 +126,7 @@ class SubdivideGroupNormBlock3d(nn.Module):
         h = subdivide(self.act_layers(x))
         x = subdivide(x)
         fine = Structure.of(h)
-        h = _apply(self.out_layers, h, fine)
-        skip = x if isinstance(self.skip_connection, nn.Identity) else self.skip_connection(x, fine)
-        h = h.replace(h.feats + skip.feats)
+        h = self._out(h, x, fine)
         logits = None if self.pruning_head is None else self.pruning_head(h.feats)
         return h, fine, logits
 
