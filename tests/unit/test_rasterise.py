@@ -8,6 +8,7 @@ from raster_reference import cast_rays
 from shapewright_kernels import rasterise as module
 from shapewright_kernels.cameras import Camera, look_at, orthographic, perspective
 from shapewright_kernels.rasterise import MeshImages, interpolate, rasterise
+from shapewright_kernels.rasterise_setup import list_tiles, make_view, project
 
 CUBE = np.stack(np.meshgrid([-1.0, 1], [-1, 1], [-1, 1], indexing="ij"), axis=-1).reshape(-1, 3)
 CUBE_FACES = np.array(
@@ -175,6 +176,23 @@ def test_cut_neighbours_leave_no_gap() -> None:
     assert (times_covered(vertices, faces, camera, 48, 48) == 1).all()
     closer = perspective(camera.world_to_camera, fov=60, near=0.9)
     assert times_covered(vertices, faces, closer, 48, 48).max() == 1
+
+
+def test_neighbours_are_cut_at_the_very_same_point_of_their_edge() -> None:
+    rng = np.random.default_rng(3)
+    camera = perspective(look_at((0, 0, 0), (0, 0, -1)), fov=70, near=0.5)
+    count = 300
+    corners = rng.uniform(-1, 1, (count, 4, 3))
+    corners[:, 0, 2], corners[:, 1, 2] = -rng.uniform(0.1, 0.49, count), -rng.uniform(0.51, 3.0, count)
+    corners[:, 2:, 2] = -rng.uniform(0.6, 3.0, (count, 2))
+    quads = 4 * np.arange(count)[:, None]
+    faces = (quads[:, :, None] + np.array([[0, 1, 2], [1, 0, 3]])).reshape(-1, 3)  # the edge runs both ways
+    view = make_view(camera, 64, 64)
+    vertices = corners.reshape(-1, 3)
+    lists = list_tiles(vertices, faces, project(vertices, view, 1), view, 16, 1)
+    met = [set(map(tuple, lists.cut[lists.cut_faces == face].reshape(-1, 3).tolist())) for face in range(len(faces))]
+    on_plane = [{point[:2] for point in points if abs(point[2] - 2.0) < 1e-12} for points in met]
+    assert all(len(one & two) == 1 for one, two in zip(on_plane[::2], on_plane[1::2], strict=True))
 
 
 def test_coinciding_faces_show_the_one_stored_first_whatever_its_winding() -> None:
