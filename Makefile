@@ -8,9 +8,10 @@ OUT ?= bench-results
 WORKERS ?= 2
 PEERS := $(VENV)/.peers
 SITE := $(VENV)/.site
+VALIDATOR := $(VENV)/node/node_modules/gltf-validator/package.json
 ROWS ?= $(if $(findstring --quick,$(ARGS)),kernels-quick.json,docs/performance.json)
 
-.PHONY: bench bench-kernels test test-slow lint docs viewer info clean
+.PHONY: bench bench-kernels test test-slow gltf-validator lint docs viewer info clean
 
 # An unpinned torch may bring gigabytes of CUDA; constraints.txt pins the build that is tested.
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +41,12 @@ $(PEERS): $(READY)
 
 test: $(TOOLS)
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadscope $(ARGS)
+
+# The Khronos glTF validator, which tests hold written GLB files against where it is there; needs Node.js and npm.
+gltf-validator: $(VALIDATOR)
+
+$(VALIDATOR):
+	npm install --silent --no-audit --no-fund --no-save --prefix $(VENV)/node gltf-validator@2.0.0-dev.3.10
 
 test-slow: $(TOOLS)
 	$(BIN)/python -m pytest -m slow $(ARGS)

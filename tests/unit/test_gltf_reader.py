@@ -12,6 +12,7 @@ import pytest
 import torch
 import trimesh
 from gltf_files import SIDES, TETRAHEDRON, Glb, png, tetrahedron
+from gltf_validator import assert_valid, missing
 from shapewright.errors import MeshError, MeshWarning
 from shapewright.mesh_io import load_mesh, load_mesh_with_counts, save_mesh
 from shapewright.mesh_readers.gltf import read_gltf
@@ -368,3 +369,45 @@ def test_obj_blocks_do_not_change_what_is_painted(tmp_path: Path, monkeypatch: p
     assert torch.equal(whole.appearance.uvs[0], pieces.appearance.uvs[0])
     assert torch.equal(whole.appearance.face_materials, pieces.appearance.face_materials)
     assert len(whole.appearance.face_materials.unique()) == 2
+
+
+# --- written again ----------------------------------------------------------------------------------------------------
+PAINTED = ("avocado.glb", "alpha_modes.glb", "toy_truck.glb", "birthday_cake.glb", "forest.glb", "menger_sponge3.glb")
+
+
+@needs_data
+@pytest.mark.parametrize("name", [*PAINTED, "flight_helmet.glb", "armchair/armchair.obj"])
+def test_assets_are_valid_and_the_same_after_writing(name: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeshWarning)
+        first = load_textured_mesh(DATA / name)
+        save_mesh(first, tmp_path / "b.glb")
+        again = load_textured_mesh(tmp_path / "b.glb")
+    one, two = first.appearance, again.appearance
+    assert one is not None
+    assert two is not None
+    assert len(first.faces) == len(again.faces)
+    # Primitives are written material by material.
+    rows = one.face_materials if one.face_materials is not None else torch.zeros(len(first.faces), dtype=torch.int64)
+    order = rows.argsort(stable=True)
+    size = (first.vertices.amax(dim=0) - first.vertices.amin(dim=0)).max()
+    assert torch.allclose(first.corners[order], again.corners, atol=float(2e-7 * size), rtol=2e-7)
+    used = [one.materials[row] for row in rows.unique().tolist() if row >= 0]
+    assert [material.name for material in two.materials] == [material.name for material in used]
+    for before, after in zip(used, two.materials, strict=True):
+        for value in ("alpha_mode", "double_sided", "metallic", "roughness", "alpha", "base_color"):
+            assert getattr(before, value) == pytest.approx(getattr(after, value)), value
+        for slot in ("base_color", "metallic", "roughness", "normal"):
+            old, new = before.texture(slot), after.texture(slot)
+            assert (old is None) == (new is None)
+            if old is not None and new is not None:
+                assert (old.wrap, old.filter) == (new.wrap, new.filter)
+                assert torch.equal(old.pixels[..., list(old.channels)], new.pixels[..., list(new.channels)])
+    if one.corner_normals is not None:
+        assert two.corner_normals is not None
+        assert torch.allclose(one.corner_normals[order], two.corner_normals, atol=1e-6)
+    assert len(one.uvs) == len(two.uvs) or not any(material.base_color_texture for material in used)
+    for old, new in zip(one.uvs, two.uvs, strict=False):
+        assert torch.allclose(old[order], new, atol=1e-5)
+    if not missing():
+        assert_valid(tmp_path / "b.glb")
