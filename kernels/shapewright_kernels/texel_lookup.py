@@ -67,6 +67,30 @@ def _points(
                 place += 1
 
 
+def texel_bytes(
+    values: NDArray[np.float32], channels: tuple[int, ...], *, threads: int | None = None
+) -> NDArray[np.uint8]:
+    """``(H, W, len(channels))``: channels of ``values`` ``(H, W, C)`` in [0, 1] as rounded bytes; a channel of -1
+    is 255 everywhere.
+
+    >>> texel_bytes(np.array([[[0.5, 2.0]]], np.float32), (1, -1, 0)).tolist()
+    [[[255, 255, 128]]]
+    """
+    result = np.empty((*values.shape[:2], len(channels)), np.uint8)
+    chosen = np.array(channels, np.int64)
+    run_chunks(lambda span: _bytes(values, chosen, *span, result), spans(len(values), ROWS), threads)
+    return result
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bytes(values: Any, channels: Ints, start: int, stop: int, result: Any) -> None:
+    for row in range(start, stop):
+        for column in range(values.shape[1]):
+            for k in range(len(channels)):
+                value = values[row, column, channels[k]] if channels[k] >= 0 else np.float32(1.0)
+                result[row, column, k] = np.uint8(min(max(value, np.float32(0.0)), np.float32(1.0)) * 255 + 0.5)
+
+
 def nearest_voxels(index: CoordinateIndex, positions: Floats, *, reach: int = 8, threads: int | None = None) -> Ints:
     """Rows ``(Q,)`` of the voxels whose centres are nearest; -1 where none is found within ``reach`` voxels.
 

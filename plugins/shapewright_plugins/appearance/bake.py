@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from shapewright_kernels.cameras import look_at, orthographic
 from shapewright_kernels.closest_point import ClosestPointIndex
 from shapewright_kernels.coordinate_index import CoordinateIndex
 from shapewright_kernels.rasterise import rasterise
-from shapewright_kernels.texel_lookup import nearest_voxels, texel_points
+from shapewright_kernels.texel_lookup import nearest_voxels, texel_bytes, texel_points
 from shapewright_kernels.texture_bake import fill_between, sparse_trilinear
 from shapewright_kernels.threads import run_chunks, spans
 from shapewright_kernels.topology import duplicate_faces, flat_faces, merge_vertices
@@ -226,9 +225,8 @@ def _alpha_mode(alpha: NDArray[np.float32]) -> str:
 
 
 def _appearance(values: NDArray[np.float32], uvs: Floats, mode: str, double_sided: bool) -> Appearance:
-    pixels: Any = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
-    color = torch.from_numpy(np.ascontiguousarray(pixels[:, :, [0, 1, 2, 5]]))
-    packed = torch.from_numpy(np.ascontiguousarray(np.insert(pixels[:, :, [4, 3]], 0, 255, axis=2)))
+    color = torch.from_numpy(texel_bytes(values, (0, 1, 2, 5)))
+    packed = torch.from_numpy(texel_bytes(values, (-1, 4, 3)))
     material = Material(
         name="baked",
         base_color=(1.0, 1.0, 1.0),
