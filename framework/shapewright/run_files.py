@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, MeshError
-from .mesh_io import WRITABLE, load_mesh, refuse_existing, save_mesh
+from .mesh_io import WRITABLE, refuse_existing, save_mesh
 from .normalise import Placement, normalise
 from .plan import Plan
 from .spec import satisfies
@@ -101,7 +101,9 @@ def _read(tag: str, text: str) -> tuple[Any, Placement | None]:
 
         return load_image(text), None
     if satisfies(tag, "mesh") and not stored:
-        mesh = load_mesh(text)
+        from .textured_meshes import load_textured_mesh
+
+        mesh = load_textured_mesh(text)  # texture coordinates and materials are part of what a stage may want
         try:
             return normalise(mesh)
         except MeshError as error:
