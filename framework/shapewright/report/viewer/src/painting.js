@@ -25,10 +25,9 @@ export function farToNear({ faces, rows, middles }, modelView) {
   const depths = new Float32Array(rows.length);
   let [low, high] = [Infinity, -Infinity];
   for (let face = 0, at = 0; face < depths.length; face++, at += 3) {
-    const depth = modelView[2] * middles[at] + modelView[6] * middles[at + 1] + modelView[10] * middles[at + 2];
-    depths[face] = depth;
-    low = Math.min(low, depth);
-    high = Math.max(high, depth);
+    depths[face] = modelView[2] * middles[at] + modelView[6] * middles[at + 1] + modelView[10] * middles[at + 2];
+    low = Math.min(low, depths[face]); // as it was rounded
+    high = Math.max(high, depths[face]);
   }
   // Counted by steps of depth: a comparing sort of every face for every frame would be felt while turning.
   const scale = (STEPS - 1) / Math.max(high - low, 1e-12);
