@@ -75,6 +75,15 @@ def test_repairs_are_warned_about_and_noted(meshes):
     assert sample.tags == {"open"}
 
 
+def test_what_the_topology_of_a_file_says_is_a_tag(tmp_path):
+    book = "v 0 0 0\nv 0 0 1\nv 1 0 0\nv -1 1 0\nv -1 -1 0\nf 1 2 3\nf 1 2 4\nf 1 2 5\n"  # three pages on one edge
+    (tmp_path / "book.obj").write_text(book)
+    folder = Folder(Config(str(tmp_path)))
+    assert folder.load("book").tags == {"open", "non-manifold"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": [{"file": "book.obj", "tags": ["closed", "thin"]}]}))
+    assert Folder(Config(str(tmp_path))).load("book").tags == {"closed", "thin"}  # what a person wrote stands
+
+
 @pytest.mark.parametrize(
     ("pattern", "ids"),
     [

@@ -135,7 +135,7 @@ def test_bricks_do_not_depend_on_order_or_threads() -> None:
 def test_error_of_a_far_node_falls_with_the_fifth_power_of_its_distance() -> None:
     """Moments up to the second are kept; the first that is dropped goes with the fifth power."""
     rng = np.random.default_rng(11)
-    soup = rng.uniform(-0.5, 0.5, (24, 3)), np.arange(24).reshape(-1, 3)
+    soup = rng.uniform(-0.5, 0.5, (240, 3)), np.arange(240).reshape(-1, 3)  # 80 triangles: from leaves up to the root
     index = build_winding_index(*soup)
     directions = rng.normal(size=(200, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
