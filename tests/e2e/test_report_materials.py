@@ -59,7 +59,7 @@ class Shown(Opened):
         self.turns = 0
         self.view = self.canvas()
         for name in ("boundary", "back"):
-            self.switch(name)
+            self.page.locator(f"#show-{name}").set_checked(False)
 
     def switch(self, name: str) -> None:
         self.page.locator(f"#show-{name}").click()

@@ -393,12 +393,14 @@ def test_a_page_keeps_below_its_size_with_smaller_pictures(tmp_path: Path) -> No
 
 
 def test_the_page_says_whether_anything_is_painted(tmp_path: Path) -> None:
+    view = "views/m.swdm"
     for name, mesh in (("plain", bumpy_sphere(8)), ("painted", painted(bumpy_sphere(8)))):
-        folder = write_run(tmp_path / name, [cell("a+b", "s", 8, 0.1, view="views/m.swdm")], {"views/m.swdm": mesh})
+        folder = write_run(tmp_path / name, [cell("a+b", "s", 8, 0.1, view=view, reference_view=view)], {view: mesh})
         assert run("report", folder).returncode == 0
         text = (folder / "report.html").read_text(encoding="utf-8")
         data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
         assert data["materials"] is (name == "painted")
+        assert ('id="show-boundary" checked' in text) == (name == "plain"), "open edges would cover the colours"
 
 
 def test_a_mesh_file_becomes_a_page_with_its_materials(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def _page(mesh: Mesh, title: str, most_faces: int | None = None) -> tuple[str, s
         title=escape(title),
         radius=f"{float(np.linalg.norm(centred.vertices, axis=1).max()) or 1.0:.6g}",
         summary=escape(summary),
+        edges="checked" if shown.paint is None else "",
         material="" if shown.paint is None else _SWITCH,
         mesh=base64.b64encode(encode(centred)).decode(),
         script=asset("notebook.js"),

@@ -91,6 +91,7 @@ def _page(
         date=escape(dates[-1].replace("T", " ").replace("+00:00", " UTC") if dates else ""),
         version=escape(run.version),
         caption=_code(run.caption),
+        edges="checked" if data["edges"] else "",
         table=_table(data),
         failures=_failures(failed),
         skipped=_skipped(run.cells),

@@ -138,14 +138,17 @@ def page_data(run: RunFolder, meshes: Mapping[str, Mesh]) -> dict[str, Any]:
                 "view": order.get(cell["view"], -1),
             }
         )
+    shown = list(meshes.values())
+    painted = sum(shown[sample["view"]].painted for sample in samples.values() if sample["view"] >= 0)
     return {
         "columns": [_column(column, run.definitions) for column in used],
         "rows": rows(table),
         "pipelines": pipelines,
         "samples": list(samples.values()),
         "cells": cells,
-        "materials": any(mesh.painted for mesh in meshes.values()),
-        "views": [[mesh.faces, mesh.full_faces] for mesh in meshes.values()],
+        "materials": any(mesh.painted for mesh in shown),
+        "edges": 2 * painted <= len(samples),  # at first; they would cover the colours of shapes that have some
+        "views": [[mesh.faces, mesh.full_faces] for mesh in shown],
     }
 
 

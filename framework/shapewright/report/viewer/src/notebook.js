@@ -5,7 +5,7 @@ import { readDisplayMesh } from "./display_mesh.js";
 import { redraw, renderer, View } from "./view.js";
 
 const canvas = document.querySelector("canvas");
-const shown = { boundary: true, back: true, errors: false, material: true, coarsest: -2, decades: 3 };
+const shown = { boundary: document.getElementById("boundary").checked, back: true, errors: false, material: true, coarsest: -2, decades: 3 };
 if (renderer()) {
   const mesh = document.getElementById("mesh").textContent;
   new View(canvas, () => readDisplayMesh(mesh), new Camera(redraw, Number(canvas.dataset.radius)), shown);
