@@ -52,7 +52,7 @@ def _parts(value: Any, images: dict[int, bytes]) -> Iterator[bytes]:
 
 
 def textured(mesh: Mesh) -> Mesh:
-    """``mesh`` with a small texture in every slot that components look up."""
+    """``mesh`` with a small texture in every slot that components look up; opaque, so that one layer is drawn."""
     pixels = (torch.arange(4 * 4 * 4) * 37 % 256).reshape(4, 4, 4).to(torch.uint8)
     material = Material(
         "warm-up",
@@ -60,7 +60,6 @@ def textured(mesh: Mesh) -> Mesh:
         metallic_texture=Texture(pixels, (0,)),
         roughness_texture=Texture(pixels, (1,)),
         alpha_texture=Texture(pixels, (3,)),
-        alpha_mode="blend",
     )
     corners = mesh.corners.float()
     return replace(mesh, appearance=Appearance((material,), uvs=(corners[:, :, :2].clone(),)))

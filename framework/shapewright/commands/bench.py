@@ -218,7 +218,7 @@ def _print_table(table: Table) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=180)
+        console = Console(width=220)
     best = [table.best(index) for index in range(len(table.columns))]
     for dataset in dict.fromkeys(row.dataset for row in table.rows):
         title = f"{dataset}: mean over shapes ± half its 95 % interval; * best of its resolution"

@@ -20,8 +20,8 @@ SAMPLES = 200_000
 ALL_VISIBLE = 0.99
 """From this visible share on there is no interior worth a figure."""
 FIGURES = {
-    "base-color": ("base_color", "base colour as in the files (sRGB)"),
-    "base-color-linear": ("base_color", "base colour in linear light (sRGB decoded)"),
+    "base-color": ("base_color", "base colour in sRGB"),
+    "base-color-linear": ("base_color", "base colour in linear light"),
     "metallic": ("metallic", "metallic"),
     "roughness": ("roughness", "roughness"),
     "alpha": ("alpha", "alpha as it counts (1 where opaque, 0 or 1 where masked)"),
