@@ -24,7 +24,7 @@ from shapewright.report.mesh_paint import TextureLimits, paint_of
 from shapewright.report.notebook import mesh_page
 from shapewright.report.paint import Paint, PaintMaterial
 from shapewright.report.simplification import simplified
-from shapewright.report.textures import fitting_sizes, packed, resized, smaller
+from shapewright.report.textures import fitting_sizes, packed, resized, resized_bands, smaller
 from shapewright.report.views import MOST_PAINTED_FACES, display_mesh
 from shapewright_plugins.appearance.lookup import Surface
 
@@ -268,6 +268,24 @@ def test_clear_texels_lend_no_colour_when_a_picture_gets_smaller() -> None:
     small = resized(image, 4, 4)
     assert np.abs(small[:, :, :3].astype(int) - [200, 100, 50]).max() <= 2
     assert np.abs(small[:, :, 3].astype(int) - 128).max() <= 1
+
+
+def test_large_pictures_are_reduced_a_band_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shapewright.report.textures._BAND", 5000)
+    y, x = np.mgrid[0:517, 0:389]
+    picture = np.stack([y / 3, x / 2, (x + y) / 4, np.full(x.shape, 200)], axis=2).astype(np.uint8)
+    asked: list[int] = []
+
+    def band(rows: slice) -> np.ndarray:
+        asked.append(len(picture[rows]))
+        return picture[rows]
+
+    small = resized_bands(band, picture.shape[:2], 40, 30)
+    assert sum(asked) == 517
+    assert max(asked) < 20
+    away = np.abs(small.astype(int) - resized(picture, 40, 30))
+    assert away.max() <= 5, "the last texels of a size that does not divide count a little more"
+    assert away.mean() < 1
 
 
 @settings(max_examples=50, deadline=None)

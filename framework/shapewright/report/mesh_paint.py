@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .paint import Bytes, Ints, Paint, PaintMaterial, Singles
-from .textures import fitting_sizes, packed, resized
+from .textures import fitting_sizes, packed, resized_bands
 
 if TYPE_CHECKING:
     from ..materials import Appearance, Material, Texture
@@ -138,7 +138,7 @@ class _Pictures:
     def clear(self, row: int) -> bool:
         """Whether something may be seen through this picture."""
         alpha = self.textures[row][1] if row >= 0 else None
-        return alpha is not None and bool((_channels(alpha) < 255).any())
+        return alpha is not None and bool((alpha.pixels[:, :, alpha.channels[0]] < 255).any())
 
     def packed(self, limits: TextureLimits) -> tuple[bytes, ...]:
         shapes = [[texture.pixels.shape for texture in pair if texture] for pair in self.textures]
@@ -151,18 +151,26 @@ def _picture(color: Texture | None, alpha: Texture | None, height: int, width: i
     """Red, green and blue, and alpha where there is one, of this size."""
     if alpha is None:
         assert color is not None
-        return resized(_channels(color), height, width)
+        return _resized((color,), height, width)
     if color is None:
-        opacity = resized(_channels(alpha), height, width)
-        return np.concatenate([np.full((height, width, 3), 255, np.uint8), opacity], axis=2)
+        return np.concatenate([np.full((height, width, 3), 255, np.uint8), _resized((alpha,), height, width)], axis=2)
     if color.pixels.shape[:2] == alpha.pixels.shape[:2]:  # together, so that clear texels lend no colour
-        return resized(np.concatenate([_channels(color), _channels(alpha)], axis=2), height, width)
-    parts = [resized(_channels(texture), height, width) for texture in (color, alpha)]
-    return np.concatenate(parts, axis=2)
+        return _resized((color, alpha), height, width)
+    return np.concatenate([_resized((texture,), height, width) for texture in (color, alpha)], axis=2)
 
 
-def _channels(texture: Texture) -> Bytes:
-    return np.ascontiguousarray(texture.pixels.numpy(force=True)[:, :, list(texture.channels)])
+def _resized(textures: tuple[Texture, ...], height: int, width: int) -> Bytes:
+    """Channels of textures of one size, side by side."""
+
+    def band(rows: slice) -> Bytes:
+        return np.concatenate([_channels(texture, rows) for texture in textures], axis=2)
+
+    full = textures[0].pixels.shape
+    return resized_bands(band, (full[0], full[1]), height, width)
+
+
+def _channels(texture: Texture, rows: slice = slice(None)) -> Bytes:
+    return np.ascontiguousarray(texture.pixels[rows].numpy(force=True)[:, :, list(texture.channels)])
 
 
 def _kind(material: Material, attributes: dict[str, Singles], pictures: _Pictures) -> _Kind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, features
@@ -15,6 +15,8 @@ LOSSLESS_BYTES = 12_000
 """A picture that takes at most this without loss is kept so: palettes and drawings, whose edges a lossy one blurs."""
 SMALLEST_SIDE = 64
 """However small the page, no picture is made smaller than this."""
+_BAND = 1 << 22
+"""Texels of a large picture that are reduced at a time."""
 
 
 def resized(pixels: Bytes, height: int, width: int) -> Bytes:
@@ -29,6 +31,24 @@ def resized(pixels: Bytes, height: int, width: int) -> Bytes:
         return np.concatenate([np.where(mixed[:, :, 3:] > 0, mixed[:, :, :3], plain), mixed[:, :, 3:]], axis=2)
     found = np.asarray(image.resize((width, height), Image.Resampling.BOX))
     return found if found.ndim == 3 else found[:, :, None]
+
+
+def resized_bands(band: Callable[[slice], Bytes], full: tuple[int, int], height: int, width: int) -> Bytes:
+    """:func:`resized` of a picture that is read some rows at a time, so that one of 16k needs little memory.
+
+    Args:
+        band: rows of the picture.
+        full: its height and width.
+    """
+    factor = max(1, min(full[0] // (2 * height), full[1] // (2 * width)))
+    if factor == 1:
+        return resized(band(slice(0, full[0])), height, width)
+    rows = factor * max(1, _BAND // (factor * full[1]))
+    parts = []
+    for start in range(0, full[0], rows):
+        part = band(slice(start, start + rows))
+        parts.append(resized(part, -(-len(part) // factor), -(-full[1] // factor)))
+    return resized(np.concatenate(parts), height, width)
 
 
 def fitting_sizes(sizes: Sequence[tuple[int, int]], largest_side: int, most_texels: int) -> list[tuple[int, int]]:
