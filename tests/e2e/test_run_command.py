@@ -463,6 +463,18 @@ def test_the_hub_is_asked_for_the_pinned_revision_and_what_is_needed_only(
     assert asked[0]["allow_patterns"][0] == "eye/*.safetensors"
     assert [each["local_files_only"] for each in asked] == [True, False, True, True]
     assert json.loads((tmp_path / "card.json").read_text())["weights"]["vae"]["revision"] == "0123abc"
+    shutil.rmtree(snapshot)
+    pinned = run("weights", "toy", "--download", *arguments[5:])
+    assert pinned.returncode == 0
+    assert "warning" not in pinned.stderr
+    shutil.rmtree(snapshot)
+    loose = run("weights", "toy", "--download")
+    assert loose.returncode == 0
+    assert loose.stderr == (
+        "warning: toymaker/toy is not pinned to a revision, and may change; 0123abc was fetched; "
+        "--set components.NAME.weights.revision=0123abc keeps to it\n"
+    )
+    assert run("weights", "toy", "--download").stderr == ""  # it is in the cache now
 
 
 def test_without_the_hub_client_its_extra_is_named(

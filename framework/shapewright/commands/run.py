@@ -113,7 +113,8 @@ def command(
     target = chosen_device(device)
     places = Places(weights_folders(weights, registry.defaults.get("weights", {}).get("folders", ())), offline=offline)
     kind = None if dtype == "auto" else getattr(torch, dtype)
-    provided = provide(plan, catalog, places=places, dtype=kind, random_seed=random_weights)
+    with reported_warnings():
+        provided = provide(plan, catalog, places=places, dtype=kind, random_seed=random_weights)
 
     progress = _Progress(len(plan.stages), quiet)
     unstored: set[str] = set()

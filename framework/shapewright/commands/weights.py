@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import columns, json_flag, places_options, registry_options
+from .options import columns, json_flag, places_options, registry_options, reported_warnings
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ def command(
     folders = weights_folders(weights, registry.defaults.get("weights", {}).get("folders", ()))
     places = Places(folders, offline=not download)
     needs = []
+
+    def resolve(uri: str, cache: Any, offline: bool) -> Any:
+        return catalog.hook.resolve_weights(uri=uri, cache=cache, offline=offline)
+
     for alias, part in plan.parts.items():
         entry = read_entry(part.weights)
         if not (entry.repo or entry.path or entry.uri):
@@ -72,9 +76,8 @@ def command(
             "license": entry.license,
         }  # fmt: skip
         try:
-            found = locate(
-                entry, places, lambda uri, cache, off: catalog.hook.resolve_weights(uri=uri, cache=cache, offline=off)
-            )
+            with reported_warnings():
+                found = locate(entry, places, resolve)
             facts["revision"] = found.revision or entry.revision
             paths = tuple(str(path) for path in found.files)
             needs.append(Need(**facts, bytes=found.size, state="found", where=found.origin, files=paths))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,9 +218,18 @@ def _from_hub(entry: WeightsEntry, offline: bool) -> Path:
             reason = "the hub's cache does not have it, and --offline forbids to fetch it"
             raise NotFoundError(f"{entry.source}: {reason}") from error
     try:
-        return fetched(False)
+        folder_path = fetched(False)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         gated = "gated" in type(error).__name__.lower() or "gated" in reason.lower()
         advice = "; accept its terms on its page and log in with the hub's client" if gated else ""
         raise NotFoundError(f"{entry.source} could not be fetched: {type(error).__name__}: {reason}{advice}") from error
+    if not entry.revision:
+        commit = _snapshot_revision(folder_path)
+        found = f"{commit} was fetched" if commit else "the newest was fetched"
+        warnings.warn(
+            f"{entry.repo} is not pinned to a revision, and may change; {found}; "
+            f"--set components.NAME.weights.revision={commit or 'COMMIT'} keeps to it",
+            stacklevel=2,
+        )
+    return folder_path

@@ -28,7 +28,7 @@ from shapewright_kernels.word_sets import (
     within,
 )
 
-from .lattice_sampling import PointCalls, Samples, subset
+from .lattice_sampling import PointCalls, Samples, common, subset
 
 NEAR = 0.95
 """A value below this counts as near the surface, whatever the signs around it."""
@@ -109,7 +109,7 @@ def near_points(known: Evaluated, near: float, level: float = 0.0) -> WordSet:
         own, others = subset(known.points, chosen), subset(known.points, ~chosen)
         for axis in range(3):
             for step in (-1, 1):
-                found = union(found, _common(own, moved(others, known.strides, axis, step)))
+                found = union(found, common(own, moved(others, known.strides, axis, step)))
     return found
 
 
@@ -121,13 +121,9 @@ def dilated_points(points: WordSet, strides: Strides) -> WordSet:
     return points
 
 
-def _common(a: WordSet, b: WordSet) -> WordSet:
-    return difference(a, difference(a, b))
-
-
 def _evaluated(known: Evaluated, chosen: WordSet, calls: PointCalls) -> Evaluated:
     """Exactly the points ``chosen``; those that a coarser level shares are not evaluated again."""
-    old = _common(chosen, known.points)
+    old = common(chosen, known.points)
     new = difference(chosen, known.points)
     values = select(known.points, known.values, old)
     found = calls(new, known.strides).astype(values.dtype, copy=False)

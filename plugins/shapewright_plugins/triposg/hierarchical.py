@@ -35,7 +35,11 @@ class Config:
     """Of coordinates and values of the published lattice; ``float16`` is what the published code computes in."""
     band: float | None = None
     """On the nested lattice, values within this of the level are near the surface. ``null``: what the field itself says
-    of its values, 8.3 for TripoSG's logits."""
+    of its values, 8.3 for TripoSG's logits, less what ``margin`` takes from it."""
+    margin: float | None = 1.5
+    """Where the field's own band counts: values farther from the level than so many times the steepest change between
+    neighbouring points of the lattice are not near. 0.87 would do for a field that is nowhere steeper; ``null`` refines
+    the whole band, as published."""
     lipschitz: float | None = 1.0
     """For fields that say nothing of their values: they change by at most this times the distance, as distances do.
     ``null`` to follow changes of sign only."""
@@ -56,7 +60,7 @@ class Config:
         for name, known in (("lattice", LATTICES), ("precision", tuple(PRECISIONS))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        for name in ("band", "lipschitz", "band_threshold"):
+        for name in ("band", "margin", "lipschitz", "band_threshold"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be positive, not {value}")
@@ -93,7 +97,8 @@ class HierarchicalMarchingCubes(Extractor[Config, FunctionField]):
         # A border that is bent outwards is no distance any more.
         lipschitz = config.lipschitz if band is None and not config.closed else None
         coarse, fine = 2**config.coarse_depth, 2**config.fine_depth
-        return band_samples(calls, coarse, fine, level=config.level, band=band, lipschitz=lipschitz)
+        margin = config.margin if config.band is None else None
+        return band_samples(calls, coarse, fine, level=config.level, band=band, margin=margin, lipschitz=lipschitz)
 
     def _published(self, state: FunctionField) -> Mesh:
         config, size = self.config, half_size(state.frame)

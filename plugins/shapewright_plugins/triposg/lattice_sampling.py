@@ -102,6 +102,7 @@ def band_samples(
     *,
     level: float = 0.0,
     band: float | None = None,
+    margin: float | None = None,
     lipschitz: float | None = None,
     threads: int | None = None,
 ) -> Samples:
@@ -114,6 +115,9 @@ def band_samples(
             evaluated.
         band: a value within this of the level is near the surface: besides cells with a change of sign and those that
             touch them, cells that touch such a point are refined.
+        margin: takes from ``band`` what no surface can be in, judged by the slopes seen so far: it becomes ``margin``
+            times the steepest change from a point to the next (:func:`steepest_step`) where that is less. A cell that
+            the surface enters has a corner within 0.87 of these, the half of its diagonal.
         lipschitz: the function changes by at most this times the distance. Cells that are thereby known not to meet the
             level are dropped, and no others: the surface is that of the dense lattice.
     Raises:
@@ -125,6 +129,7 @@ def band_samples(
     cells = all_cells(strides)
     points = corners(cells, strides)
     known = Evaluated(strides, points, calls(points, strides))
+    steepest = 0.0
     while True:
         # Where nothing certain is known the surface may leave the cells: they follow it.
         while len((more := leaking_cells(known, cells, level, threads=threads)).place):
@@ -139,7 +144,13 @@ def band_samples(
             cells = finer_cells(known, cells, level, (reach[0], reach[1], reach[2]), threads=threads)
         else:
             found = finer_cells(known, cells, level, None, thin=last, threads=threads)
-            cells = found if band is None else union(found, _children(_near(known, level, band), known.strides))
+            if band is None:
+                cells = found
+            else:
+                # A steep place that a coarser lattice saw stays steep, whether this one has points there or not.
+                steepest = max(steepest / 2, 0.0 if margin is None else steepest_step(known, level, band))
+                reach = band if margin is None else min(band, margin * steepest)
+                cells = union(found, _children(_near(known, level, reach), known.strides))
         known = _completed(finer(known), cells, calls)
     points = corners(cells, known.strides)
     return Samples(coords_of(points, known.strides), select(known.points, known.values, points), fine, calls.count)
@@ -151,6 +162,25 @@ def _near(known: Evaluated, level: float, band: float) -> WordSet:
     for axis in range(3):
         cells = union(cells, moved(cells, known.strides, axis, -1))
     return within(cells, known.strides, known.strides.resolution)
+
+
+def steepest_step(known: Evaluated, level: float, band: float) -> float:
+    """The most that the function changes over one step of the lattice in the direction of its slope: the largest norm
+    of the three differences to the next points, at points with values within ``band`` of the level; 0 without any."""
+    points = subset(known.points, np.abs(known.values - known.values.dtype.type(level)) < band)
+    for axis in range(3):
+        points = common(points, moved(known.points, known.strides, axis, -1))
+    here = select(known.points, known.values, points)
+    total = np.zeros(len(here), np.float64)
+    for axis in range(3):
+        there = select(known.points, known.values, moved(points, known.strides, axis, 1))
+        total += np.square(there.astype(np.float64) - here)
+    return float(np.sqrt(total.max(initial=0.0)))
+
+
+def common(a: WordSet, b: WordSet) -> WordSet:
+    """Members of both."""
+    return difference(a, difference(a, b))
 
 
 def _children(cells: WordSet, coarse: Strides) -> WordSet:
