@@ -23,6 +23,8 @@ NOT_RUN = {
         "pip; tests/e2e/test_new_plugin.py goes these steps",
     "docs/add-a-representation.md: shapewright bench --representation my-field,sdf --resolution 32":
         "the plugin is not installed; tests/e2e/test_new_plugin.py runs a bench of a new one",
+    "docs/appearance.md: shapewright bench --data ../shared/data/meshes --representation o-voxel \\":
+        "minutes, and shapes that are not in the repository",
     "docs/performance.md: make bench-kernels [DATA=folder] [NOTE='...'] [ARGS=--quick]": "minutes, other packages",
 }  # fmt: skip
 """First command or line of every block marked ``no-test``, with the reason."""
