@@ -1,7 +1,7 @@
 """Textured meshes to O-Voxel files and back to textured GLB files: seconds, sizes, geometry, appearance, pictures.
 
     python benchmarks/round_trip.py FOLDER --out round-trips [--resolution 512,1024] [--faces 100000]
-                                    [--texture-size 2048] [--pattern 'a*'] [--samples 20000]
+                                    [--texture-size 2048] [--pattern 'a*'] [--samples 20000] [--seconds-only]
 
 Every mesh file below FOLDER that has materials or colours goes the way of these two commands:
 
@@ -108,15 +108,15 @@ def assets(folder: Path, pattern: str) -> list[Path]:
 class RoundTrips:
     """The way of one asset after another, with components that are built once."""
 
-    def __init__(self, out: Path, faces: int, texture_size: int, samples: int) -> None:
-        self.out = out
+    def __init__(self, out: Path, faces: int, texture_size: int, samples: int, seconds_only: bool) -> None:
+        self.out, self.pictures = out, not seconds_only
         self.catalog: Catalog = discover()
         entry = load_registry((), self.catalog).pipeline(
             PIPELINE, (f"simplify.faces={faces}", f"bake.texture_size={texture_size}")
         )
         self.plan = check(PIPELINE, entry, self.catalog)
         self.parts = build_parts(self.plan, self.catalog)
-        self.metrics = [self._metric(name, samples) for name in METRICS if f"metric/{name}" in self.catalog.specs]
+        self.metrics = [] if seconds_only else [self._metric(name, samples) for name in METRICS]
 
     def _metric(self, name: str, samples: int) -> Any:
         kind = self.catalog.load(f"metric/{name}")
@@ -153,7 +153,7 @@ class RoundTrips:
             except ShapewrightError as error:
                 row.problem = _line(error)
             made.append(row)
-        if results:
+        if results and self.pictures:
             picture = f"pictures/{name.replace('/', '_')}.png"
             self._draw([reference, *results], self.out / picture)
             for row in made:
@@ -282,6 +282,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--faces", type=int, default=100_000, help="of the meshes that come back")
     found.add_argument("--texture-size", type=int, default=2048)
     found.add_argument("--pattern", default="*", help="which files, by name or path below FOLDER")
+    found.add_argument("--seconds-only", action="store_true", help="no figures and no pictures, which take longer")
     found.add_argument("--samples", type=int, default=0, help="of metrics; 0 for those of the protocols")
     return found
 
@@ -295,7 +296,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{given.folder}: no mesh file fits {given.pattern}", file=sys.stderr)
         return 1
     given.out.mkdir(parents=True, exist_ok=True)
-    trips = RoundTrips(given.out, given.faces, given.texture_size, given.samples)
+    trips = RoundTrips(given.out, given.faces, given.texture_size, given.samples, given.seconds_only)
     _warm_up(trips)
     rows: list[Row] = []
     shown = "benchmarks/round_trip.py " + " ".join(map(str, sys.argv[1:] if words is None else words))

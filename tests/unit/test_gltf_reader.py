@@ -257,7 +257,9 @@ def test_vertex_colours_are_attributes_too(tmp_path: Path) -> None:
     glb = Glb()
     tetrahedron(glb, white(), COLOR_0=np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]], np.float32))
     mesh = loaded(tmp_path, glb)
-    assert mesh.attributes["color"].tolist() == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0.5, 0.5, 0.5, 1]]
+    grey = [0.735357] * 3  # 0.5 of linear light as sRGB
+    expected = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [*grey, 1]])
+    assert torch.allclose(mesh.attributes["color"], expected, atol=1e-6)
     assert mesh.appearance is not None
     assert torch.equal(mesh.appearance.corner_colors, mesh.attributes["color"][mesh.faces])
 
@@ -272,7 +274,8 @@ def test_specular_glossiness_gives_its_diffuse_part(tmp_path: Path) -> None:
     look = loaded(tmp_path, glb).appearance
     assert look is not None
     material = look.materials[0]
-    assert (material.base_color, material.alpha) == ((0.5, 0.25, 1.0), 0.5)
+    assert material.base_color == pytest.approx((0.735357, 0.537099, 1.0), abs=1e-6)  # linear light as sRGB
+    assert material.alpha == 0.5
     assert (material.metallic, material.roughness) == (0.0, 0.75)
     assert material.base_color_texture is not None
     assert material.alpha_texture is not None
