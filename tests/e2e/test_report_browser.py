@@ -243,9 +243,10 @@ def test_two_thousand_cells_open_in_three_seconds(browser: Any, tmp_path: Path) 
     assert min(seconds) < 3
 
 
-def test_a_notebook_frame_draws_its_mesh(browser: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1e-3, 7, 4000])
+def test_a_notebook_frame_draws_its_mesh(browser: Any, tmp_path: Path, size: float) -> None:
     sphere = bumpy_sphere(20)
-    mesh = Mesh(torch.from_numpy(sphere.vertices * 7 + 40), torch.from_numpy(sphere.faces))
+    mesh = Mesh(torch.from_numpy(sphere.vertices * size + 5 * size), torch.from_numpy(sphere.faces))
     file = tmp_path / "notebook.html"
     file.write_text(f"<!doctype html><meta charset=utf-8><body>{mesh._repr_html_()}", encoding="utf-8")
     context = browser.new_context(offline=True)

@@ -215,10 +215,10 @@ export class Renderer {
   }
 }
 
-/** Matrices of a turntable around the middle of the unit box. */
+/** Matrices of a turntable around the origin; a mesh may be of any size. */
 function view(camera, aspect) {
   const distance = (1.04 * camera.radius) / Math.sin(FIELD_OF_VIEW / 2) / camera.zoom;
-  const projection = m4.perspective(aspect < 1 ? 2 * Math.atan(Math.tan(FIELD_OF_VIEW / 2) / aspect) : FIELD_OF_VIEW, aspect, 0.02, 40);
+  const projection = m4.perspective(aspect < 1 ? 2 * Math.atan(Math.tan(FIELD_OF_VIEW / 2) / aspect) : FIELD_OF_VIEW, aspect, 0.023 * camera.radius, 46 * camera.radius);
   let modelView = m4.translation([0, 0, -distance]);
   modelView = m4.rotateX(modelView, camera.pitch);
   modelView = m4.rotateY(modelView, camera.yaw);
