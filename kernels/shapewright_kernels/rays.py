@@ -121,7 +121,7 @@ def _escapes(
     corners: Floats, skip: float, free: Bools,
 ) -> None:  # fmt: skip
     stack = np.empty(STACK, np.int64)
-    blocker = 0
+    blockers = np.zeros(len(directions), np.int64)  # what blocked the neighbour on the curve likely blocks this point
     preferred = 0  # the way out of the neighbour on the curve is likely this point's too
     for slot in range(start, stop):
         row = rows[slot]
@@ -129,7 +129,7 @@ def _escapes(
         for turn in range(len(directions)):
             way = (preferred + turn) % len(directions)
             dx, dy, dz = directions[way, 0], directions[way, 1], directions[way, 2]
-            if _blocks(corners[blocker], x, y, z, dx, dy, dz, skip):
+            if _blocks(corners[blockers[way]], x, y, z, dx, dy, dz, skip):
                 continue
             ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
             stack[0] = 0
@@ -148,7 +148,7 @@ def _escapes(
                 for item in range(first[node], first[node] + size[node]):
                     if _blocks(corners[item], x, y, z, dx, dy, dz, skip):
                         blocked = True
-                        blocker = item
+                        blockers[way] = item
                         break
             if not blocked:
                 free[row] = True
