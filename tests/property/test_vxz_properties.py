@@ -140,6 +140,10 @@ def rewritten(data: bytes, **changes: object) -> bytes:
         ({"compression": "rar"}, "compression"),
         ({"chunks": [{"idx": [0, 0, 0], "ptr": [0, 10**12]}]}, "place"),
         ({"chunks": 3}, "header"),
+        ({"attr": [[1]]}, "header"),
+        ({"chunks": [{"idx": [0, 0], "ptr": [0, 1]}]}, "header"),
+        ({"chunks": [{"idx": [0, 0, 0], "ptr": [0, 1, 2]}]}, "header"),
+        ({"chunks": [{"idx": [0, 0, 0], "ptr": [0, 1], "svo": [0, 1, 1]}]}, "header"),
         ({"shapewright": {"schema": 99}}, "newer"),
     ],
 )

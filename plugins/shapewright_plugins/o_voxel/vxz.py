@@ -208,7 +208,9 @@ def read_vxz_header(file: BinaryIO) -> VxzHeader:
         raise VoxelFileError("the JSON of the header is damaged") from None
     try:
         return _checked_header(header, begin, size)
-    except (KeyError, TypeError, AttributeError) as error:
+    except VoxelFileError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise VoxelFileError(f"the header lacks a part or has a wrong one ({error})") from None
 
 
