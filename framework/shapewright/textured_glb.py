@@ -181,7 +181,8 @@ def _material(document: _Document, material: Material) -> dict[str, Any]:
         "roughnessFactor": float(material.roughness),
     }
     color, alpha = material.base_color_texture, material.alpha_texture
-    if alpha is not None and material.alpha_mode != "opaque":
+    shared = color is not None and alpha is not None and alpha.pixels is color.pixels  # viewers ignore alpha if opaque
+    if alpha is not None and (material.alpha_mode != "opaque" or shared):
         surface["baseColorTexture"] = _combined(document, material, ((color, (0, 1, 2)), (alpha, (3,))), 4)
     elif color is not None:
         surface["baseColorTexture"] = single(color)

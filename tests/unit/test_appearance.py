@@ -241,6 +241,27 @@ def test_the_alpha_mode_follows_how_much_is_half_clear(share: float) -> None:
         assert (made.appearance.materials[0].alpha_texture is None) == (mode == "opaque")
 
 
+def test_solid_faces_stay_opaque_beside_clear_ones(tmp_path: Path) -> None:
+    full = voxels(1.0)
+    feats = full.values.feats.clone()
+    feats[full.values.coords[:, 1] >= 40, -1] = 0.4  # the side of large x is glass
+    source = replace(full, values=replace(full.values, feats=feats))
+    mesh = BakePbr(BakeConfig(texture_size=256)).apply(mesh=replace(ball(), attributes={}), source=source)
+    assert mesh.appearance is not None
+    assert [material.alpha_mode for material in mesh.appearance.materials] == ["opaque", "blend"]
+    rows = mesh.appearance.face_materials
+    assert rows is not None
+    place = (mesh.corners[:, :, 0] + 0.5) * 64
+    assert bool((rows[(place > 42).all(dim=1)] == 1).all())
+    assert bool((rows[(place < 38).all(dim=1)] == 0).all())
+    centres, look = at_centres(mesh)
+    assert np.allclose(look.alpha[centres[:, 0] > 0.16], 0.4, atol=0.01)  # type: ignore[attr-defined]
+    save_mesh(mesh, tmp_path / "a.glb")
+    found = document(tmp_path / "a.glb")
+    assert [entry.get("alphaMode", "OPAQUE") for entry in found["materials"]] == ["OPAQUE", "BLEND"]  # type: ignore[attr-defined]
+    assert len(found["images"]) == 2, "both materials share them"  # type: ignore[arg-type]
+
+
 def test_nearest_voxels_are_those_of_all() -> None:
     rng = np.random.default_rng(1)
     coords = np.unique(rng.integers(-5, 25, (300, 3)), axis=0)

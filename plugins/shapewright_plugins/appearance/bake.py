@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from .lookup import CHANNELS, Surface
 from .unwrap import METHODS, unwrapped
 
 WIDTH = sum(CHANNELS.values())
+SOLID = 0.99
+"""Alpha from which nothing shows through."""
 LOOKS = 1 << 16
 """Texels that are looked up at once."""
 ALPHA_MODES = ("auto", "opaque", "mask", "blend")
@@ -34,10 +36,13 @@ ALPHA_MODES = ("auto", "opaque", "mask", "blend")
 @dataclass(frozen=True)
 class Config:
     """``texture_size``: texels along the square textures. ``padding``: texels around each chart that continue it.
-    ``keep_uvs``: the mesh's own first UV set where it has one, instead of new charts. ``alpha_mode``: ``opaque`` hides
-    what is transparent; ``auto`` says ``opaque`` where nothing is, ``mask`` where next to all is clear or solid, else
-    ``blend``. ``unwrap``: ``charts`` are the faces whose normals lie within ``chart_angle`` degrees of a direction,
-    projected along it; ``xatlas`` leaves charts to that library, which takes ten times as long and more."""
+    ``keep_uvs``: the mesh's own first UV set where it has one, instead of new charts.
+
+    ``alpha_mode``: ``opaque`` hides what is transparent; ``auto`` says ``opaque`` where nothing is, ``mask`` where next
+    to all is clear or solid, else ``blend``, and leaves solid faces opaque.
+
+    ``unwrap``: ``charts`` are faces whose normals lie within ``chart_angle`` degrees of a direction, projected along
+    it; ``xatlas`` leaves charts to that library, which takes ten times as long and more."""
 
     texture_size: int = 2048
     padding: int = 4
@@ -111,12 +116,15 @@ class BakePbr(Transform[Config]):
                 values[known] = _voxel_values(source, points)
         mode = _alpha_mode(values[known][:, -1]) if self.config.alpha_mode == "auto" else self.config.alpha_mode
         fill_between(values, known, rings=max(self.config.padding, 1))
+        clear = None
+        if self.config.alpha_mode == "auto" and mode != "opaque":
+            clear = _clear_faces(values[:, :, -1], known, owners, uvs)
         return Mesh(
             torch.from_numpy(vertices).to(mesh.vertices.dtype),
             torch.from_numpy(faces),
             mesh.frame,
             mesh.oriented,
-            appearance=_appearance(values, uvs, mode, not mesh.oriented),
+            appearance=_appearance(values, uvs, mode, not mesh.oriented, clear),
         )
 
 
@@ -149,8 +157,7 @@ def _texels(faces: Ints, uvs: Floats, size: int) -> tuple[Bools, NDArray[np.int3
     unseen = np.ones(len(faces), np.bool_)
     unseen[owners[known]] = False
     small = np.flatnonzero(unseen)
-    column, row = np.clip(np.floor(uvs[small].mean(axis=1) * size), 0, size - 1).astype(np.int64).T
-    row = size - 1 - row
+    column, row = _texel_at(uvs[small].mean(axis=1), size)
     free = ~known[row, column]
     known[row[free], column[free]] = True
     owners[row[free], column[free]] = small[free]
@@ -218,13 +225,33 @@ def _nearest(centres: Floats, places: Floats) -> Ints:
 
 
 def _alpha_mode(alpha: NDArray[np.float32]) -> str:
-    if not len(alpha) or float((alpha < 0.99).mean()) < 1e-4:
+    if not len(alpha) or float((alpha < SOLID).mean()) < 1e-4:
         return "opaque"
     between = (alpha > 0.05) & (alpha < 0.95)
     return "mask" if float(between.mean()) < 0.05 * float((alpha <= 0.95).mean()) else "blend"
 
 
-def _appearance(values: NDArray[np.float32], uvs: Floats, mode: str, double_sided: bool) -> Appearance:
+def _clear_faces(alpha: NDArray[np.float32], known: Bools, owners: NDArray[np.int32], uvs: Floats) -> Bools:
+    """``(F,)``: faces with a texel that is not solid; where a face has none of its own, the texel at its middle."""
+    least = np.full(len(uvs), np.inf, np.float32)
+    np.minimum.at(least, owners[known], alpha[known])
+    without = np.flatnonzero(np.isinf(least))
+    column, row = _texel_at(uvs[without].mean(axis=1), len(alpha))
+    least[without] = alpha[row, column]
+    return np.asarray(least < SOLID, np.bool_)
+
+
+def _texel_at(uvs: Floats, size: int) -> tuple[Ints, Ints]:
+    """Columns and rows, from the top, of the texels that hold ``uvs`` ``(N, 2)``."""
+    column, row = np.clip(np.floor(uvs * size), 0, size - 1).astype(np.int64).T
+    return column, size - 1 - row
+
+
+def _appearance(
+    values: NDArray[np.float32], uvs: Floats, mode: str, double_sided: bool, clear: Bools | None
+) -> Appearance:
+    """One material; two with the same images where only some faces are ``clear``: viewers sort what they blend, and
+    what is solid should not take part."""
     color = torch.from_numpy(texel_bytes(values, (0, 1, 2, 5)))
     packed = torch.from_numpy(texel_bytes(values, (-1, 4, 3)))
     material = Material(
@@ -239,4 +266,8 @@ def _appearance(values: NDArray[np.float32], uvs: Floats, mode: str, double_side
         alpha_mode=mode,
         double_sided=double_sided,
     )
-    return Appearance((material,), uvs=(torch.from_numpy(uvs.astype(np.float32)),))
+    corners = (torch.from_numpy(uvs.astype(np.float32)),)
+    if clear is None or clear.all():
+        return Appearance((material,), uvs=corners)
+    solid = replace(material, name="baked solid", alpha_mode="opaque")
+    return Appearance((solid, material), torch.from_numpy(clear.astype(np.int64)), corners)
