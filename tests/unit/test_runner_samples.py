@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,25 @@ def test_a_sample_that_fails_in_a_batch_fails_alone(toy: Any) -> None:
     assert found[0] is not None
     assert torch.equal(found[0], found[2])
     torch.testing.assert_close(found[0], latents(toy, [PICTURE])[0])
+
+
+def test_a_batch_that_fails_is_repeated_one_by_one(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, catalog = toy
+    stage = next(stage for stage in plan.stages if plan.parts[stage.component].spec.kind == "generator")
+    cls = catalog.load(plan.parts[stage.component].spec.key)
+    verb, sizes = getattr(cls, stage.verb), []
+
+    @wraps(verb)
+    def only_alone(self: Any, condition: Any, *rest: Any, **options: Any) -> Any:
+        sizes.append(len(condition.tokens))
+        if sizes[-1] > 1:
+            raise RuntimeError("too many at once")
+        return verb(self, condition, *rest, **options)
+
+    monkeypatch.setattr(cls, stage.verb, only_alone)
+    found = latents(toy, [PICTURE, PICTURE, PICTURE], batch=3)
+    assert sizes == [3, 1, 1, 1]
+    assert all(torch.equal(latent, found[0]) for latent in found)
 
 
 def test_a_value_of_another_tag_than_declared_is_refused(toy: Any) -> None:
