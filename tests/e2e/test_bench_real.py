@@ -97,7 +97,7 @@ def test_every_cell_holds_figures_health_time_and_memory(cells: Cells) -> None:
             assert 0 <= cell["metrics"][protocol] <= 1, (name, protocol)
         for protocol in HEALTH:
             assert cell["health"][protocol] is not None, (name, protocol)
-        assert set(cell["seconds"]) == {"from-mesh", "extract", "total", "metrics"}
+        assert set(cell["seconds"]) == {"from-mesh", "extract", "total", "noise-floor", "metrics"}
         assert cell["seconds"]["total"] >= max(cell["seconds"]["from-mesh"], cell["seconds"]["extract"]) > 0
         assert isinstance(cell["peak_memory_bytes"], int)
         assert cell["faces"] > 100
