@@ -401,7 +401,8 @@ def test_a_batch_of_two_gives_what_two_runs_give(dit: TripoSGDiT) -> None:
     both = condition(2)
     batch = dit.sample(both, steps=4, guidance=3.0, rng=[stream(0, "a"), stream(0, "b")]).values
     alone = [dit.sample(one, steps=4, guidance=3.0, rng=stream(0, n)).values for one, n in zip(both.unbind(), "ab")]
-    assert torch.allclose(batch, torch.cat(alone), atol=2e-5)
+    # Bit for bit on the CPU, where a row of a product of many rows does not depend on how many there are.
+    assert torch.equal(batch, torch.cat(alone))
 
 
 def test_one_stream_serves_a_batch_in_order(dit: TripoSGDiT) -> None:

@@ -116,14 +116,14 @@ class TripoSGDiT(Generator[DiTConfig]):
 
         Args:
             hidden_states: noisy latents ``(B, T, C)``.
-            timestep: ``(B,)`` on the scale 0 to 1000.
+            timestep: ``(B,)`` on the scale 0 to 1000, or ``(1,)`` for all samples.
             encoder_hidden_states: the condition ``(B, M, C)``, or both from :meth:`prepare`.
         """
         if isinstance(encoder_hidden_states, Prepared):
             contexts = encoder_hidden_states
         else:
             contexts = self.prepare(encoder_hidden_states, encoder_hidden_states_2)
-        time = self.time_proj(timestep)[:, None]
+        time = self.time_proj(timestep)[:, None].expand(len(hidden_states), -1, -1)
         hidden = torch.cat([time, self.proj_in(hidden_states.to(self.proj_in.weight.dtype))], dim=1)
         middle = len(self.blocks) // 2
         stack: list[Tensor] = []
@@ -179,8 +179,9 @@ class TripoSGDiT(Generator[DiTConfig]):
 
             def velocity(x: Tensor, t: float, *, conditional: bool) -> Tensor:
                 # Schedules count in float32, and so did training.
+                # One row for all samples: two rows are multiplied in another order than one.
                 timestep = torch.tensor([t], dtype=torch.float32, device=x.device) * TRAIN_TIMESTEPS
-                answer: Tensor = self(x, timestep.expand(len(x)), branches[conditional])
+                answer: Tensor = self(x, timestep, branches[conditional])
                 return -answer.to(x.dtype)
 
             found = self.sampler.integrate(velocity, start.to(device), steps=steps, guidance=guidance)

@@ -149,8 +149,8 @@ def band_samples(
             else:
                 # A steep place that a coarser lattice saw stays steep, whether this one has points there or not.
                 steepest = max(steepest / 2, 0.0 if margin is None else steepest_step(known, level, band))
-                reach = band if margin is None else min(band, margin * steepest)
-                cells = union(found, _children(_near(known, level, reach), known.strides))
+                within_reach = band if margin is None else min(band, margin * steepest)
+                cells = union(found, _children(_near(known, level, within_reach), known.strides))
         known = _completed(finer(known), cells, calls)
     points = corners(cells, known.strides)
     return Samples(coords_of(points, known.strides), select(known.points, known.values, points), fine, calls.count)
