@@ -241,3 +241,12 @@ def test_triton_in_its_interpreter_computes_the_definition() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "agreed"
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "wanted"),
+    [([0, 2, 5], [0, 1, 4], False), ([0, 2, 2], [0, 1, 4], True), ([0, 2, 5], [0, 4, 4], True), ([0], [0], True)],
+)
+def test_segments_that_flash_attention_cannot_take_are_known(queries: list[int], keys: list[int], wanted: bool) -> None:
+    pairs = segment_pairs(torch.tensor(queries), torch.tensor(keys), torch.device("cpu"))
+    assert pairs.has_empty is wanted
