@@ -48,7 +48,7 @@ PIPELINE = "textured-from-o-voxel"
 METRICS = ("chamfer", "f-score", "pbr-attributes", "rendered-materials", "rendered-normals")
 COLUMNS = {
     "chamfer-l1/v1": "Chamfer L1",
-    "f-score@0.005/v1": "F-score 0.005",
+    "f-score@0.001/v1": "F-score 0.001",
     "base-color-psnr/v1": "colour",
     "metallic-psnr/v1": "metallic",
     "roughness-psnr/v1": "roughness",
@@ -227,14 +227,14 @@ def table(rows: Sequence[Row]) -> str:
         cells += [f"{row.bytes[name] / 1e6:.1f} MB" for name in ("vxz", "glb")]
         for key in shown:
             value = _figure(row, key)
-            cells.append("" if value is None else f"{value:.3g}" if abs(value) < 1 else f"{value:.1f}")
+            cells.append("" if value is None else f"{value:.3g}" if abs(value) <= 1 else f"{value:.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _figure(row: Row, key: str) -> float | None:
     """A figure by its id, whatever number of samples it was measured with."""
-    return next((value for name, value in row.figures.items() if name.partition("@")[0] == key or name == key), None)
+    return next((value for name, value in row.figures.items() if name == key or name.startswith(f"{key}@")), None)
 
 
 def page(rows: Sequence[Row], words: str) -> str:

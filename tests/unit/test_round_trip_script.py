@@ -74,7 +74,7 @@ def test_a_folder_becomes_a_table_a_page_and_pictures(script: ModuleType, tmp_pa
     assert all(seconds > 0 for seconds in row["seconds"].values())
     table = (out / "table.md").read_text().splitlines()
     assert len(table) == 2 + 4
-    assert "SSIM" in table[0]
+    assert [name in table[0] for name in ("Chamfer L1", "F-score 0.001", "SSIM")] == [True] * 3
     assert "damaged or truncated" in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert "pictures/deep_box.png" in page
