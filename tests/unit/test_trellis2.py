@@ -23,6 +23,7 @@ from shapewright import (
     Voxels,
     discover,
 )
+from shapewright.materials import Appearance
 from shapewright.run import build
 from shapewright.states import Condition, FlexibleDualGrid
 from shapewright.testing import toys
@@ -290,6 +291,20 @@ def test_meshes_are_turned_and_turned_back() -> None:
     assert y_up.frame == Frame((-1, -3, -2), (1, 4, 2), "y")
     back = build(CATALOG, "transform/up-axis", {"up": "z"}).apply(mesh=y_up)
     assert (back.vertices.tolist(), back.frame) == (mesh.vertices.tolist(), mesh.frame)
+
+
+def test_normals_of_corners_turn_with_the_mesh() -> None:
+    ball = toys.sphere()
+    corners = ball.vertices[ball.faces.long()]
+    mesh = replace(
+        ball, frame=Frame(up="z"), appearance=Appearance(corner_normals=corners / corners.norm(dim=-1, keepdim=True))
+    )
+    turned = build(CATALOG, "transform/up-axis", {}).apply(mesh=mesh)
+    assert turned.appearance is not None
+    assert turned.appearance.corner_normals is not None
+    places = turned.vertices[turned.faces.long()]
+    torch.testing.assert_close(turned.appearance.corner_normals, places / places.norm(dim=-1, keepdim=True))
+    assert not torch.allclose(turned.vertices, mesh.vertices)
 
 
 def test_an_object_is_cut_out_square() -> None:
