@@ -16,7 +16,7 @@ from typing import Any
 from ..host import Catalog
 from ..spec import API_VERSION
 
-LIBRARIES = ("numpy", "torch", "numba", "trimesh", "manifold3d")
+LIBRARIES = ("numpy", "torch", "numba", "trimesh", "manifold3d", "lpips")
 
 
 @cache

@@ -51,7 +51,7 @@ def _listed(name: str, field: str, text: str, callback: Callable[..., Any] = _na
 @_listed("--pipeline", "pipelines", "Pipelines of the registry, mesh to mesh.")
 @_listed("--resolution", "resolutions", "Cells an axis, e.g. 64,128.", _integers)
 @_listed("--samples", "samples", "Only these samples (ids or shell patterns).")
-@_listed("--metric", "metrics", "Metrics by name; all by default.")
+@_listed("--metric", "metrics", "Metrics by name; by default all that the registry does not leave out.")
 @click.option(
     "--workers", type=int, default=1, show_default=True, help="Processes; each gets its share of the processors."
 )

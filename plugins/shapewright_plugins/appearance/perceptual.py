@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +42,9 @@ class PerceptualDistance:
     def __init__(self) -> None:
         require_lpips()
         package: Any = import_module("lpips")
-        self._network: Any = package.LPIPS(net="alex", version="0.1", verbose=False).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it asks torchvision in a way that is out of date
+            self._network: Any = package.LPIPS(net="alex", version="0.1", verbose=False).eval()
 
     def __call__(self, picture: Picture) -> float:
         """Mean over the views."""
