@@ -49,6 +49,9 @@ def _read(path: Path, look: _Look | None) -> TexturedPolygons:
             if len(block.counts):
                 # One piece of text with a space after each corner: faster than a look at each.
                 indices = integers(_BEYOND_POSITION.sub(b"", b" ".join(block.corners)).split())
+                if len(indices) != len(block.corners):
+                    bad = next(corner for corner in block.corners if corner.startswith(b"/"))
+                    raise MeshError(f"not a vertex index: {bad[:40]!r}")
                 corners.append(_absolute(block, b"v ", indices, vertex_count))
                 sizes.append(block.counts)
             rows = _rows(block, b"v ")
