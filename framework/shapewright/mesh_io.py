@@ -244,7 +244,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise MeshError("is a folder; name a file in it")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; choose another name or ask to overwrite it")
+        raise OutputExistsError(f"{path} exists; choose another name, or replace it (--overwrite)")
 
 
 def _check_writable(mesh: Mesh) -> None:

@@ -42,7 +42,7 @@ def save_state(value: Any, path: str | Path, *, overwrite: bool = False) -> None
     tensors: dict[str, Tensor] = {}
     shape = _described(value, "value", tensors)
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; choose another name or ask to overwrite it")
+        raise OutputExistsError(f"{path} exists; choose another name, or replace it (--overwrite)")
     header = {_HEADER: json.dumps({"schema": SCHEMA, "tag": str(getattr(value, "tag", "")), "value": shape})}
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata=header)

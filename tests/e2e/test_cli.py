@@ -60,6 +60,16 @@ def test_list_of_one_kind_shows_that_kind_alone() -> None:
     assert not any("stress-suite" in line for line in lines)
 
 
+def test_list_of_pipelines_says_what_each_starts_from() -> None:
+    rows = {row["name"]: row for row in json.loads(run("list", "pipelines", "--json").stdout)}
+    assert rows["triposg-scribble"]["inputs"] == {"image": "image", "prompt": "text"}
+    lines = run("list", "pipelines").stdout.splitlines()
+    for name, row in rows.items():
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert line.endswith(row["summary"])
+        assert ", ".join(row["inputs"].values()) in line
+
+
 def test_every_plugin_that_ships_is_in_order() -> None:
     rows = {row["name"]: row for row in json.loads(run("plugins", "--json").stdout)}
     for name in ("datasets", "isosurface", "metrics", "o-voxel", "sdf", "sparseflex"):

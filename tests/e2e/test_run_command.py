@@ -192,7 +192,9 @@ def test_only_the_weights_that_are_used_are_needed(image: Path, weights: Path, t
 
 def test_random_weights_repeat_and_need_no_files(image: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        made(run("run", "toy", "--image", image, "-o", tmp_path / f"{name}.glb", "--random-weights", seed))
+        done = run("run", "toy", "--image", image, "-o", tmp_path / f"{name}.glb", "--random-weights", seed)
+        made(done)
+        assert "random weights: the result is noise" in done.stderr
     assert (tmp_path / "a.glb").read_bytes() == (tmp_path / "b.glb").read_bytes()
     assert (tmp_path / "a.glb").read_bytes() != (tmp_path / "c.glb").read_bytes()
 

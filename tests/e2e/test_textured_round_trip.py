@@ -92,6 +92,9 @@ def test_a_pipeline_that_starts_elsewhere_is_refused(asset: Path, tmp_path: Path
     wrong = run("convert", asset, "--pipeline", "textured-from-o-voxel", "-o", out)
     assert wrong.returncode == 2
     assert "starts from 'dualgrid.flexible', files " in wrong.stderr
+    wrong = run("convert", asset, "--pipeline", "triposg", "-o", out)
+    assert wrong.returncode == 2
+    assert "starts from 'image', which convert does not read; `shapewright run triposg` does" in wrong.stderr
     assert not out.exists()
 
 

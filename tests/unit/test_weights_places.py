@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from shapewright.errors import PlanError, WeightsError
 from shapewright.plan import check, started_from
 from shapewright.weights.entry import problems, read_entry
 from shapewright.weights.fill import fill_from, save_weights
-from shapewright.weights.locate import NotFoundError, Places, locate
+from shapewright.weights.locate import NotFoundError, Places, locate, weights_folders
 from shapewright.weights.provide import provide
 from torch import nn
 from toy_weights import write_repository
@@ -195,3 +197,34 @@ def test_loading_takes_no_memory_beside_the_file_and_converting_takes_the_result
     before = anonymous_bytes()
     fill_from(converted, open_checkpoint(files), "converted", dtype=torch.bfloat16)
     assert anonymous_bytes() - before < whole * 0.7
+
+
+@pytest.mark.parametrize(
+    ("variable", "places", "wanted"),
+    [
+        ("", Places(offline=True), "and --offline forbids"),
+        ("", Places(offline=True, refusal="without --download it is not fetched"), "and without --download"),
+        ("1", Places(), "and the variable HF_HUB_OFFLINE forbids"),
+    ],
+)
+def test_the_reason_why_nothing_is_fetched_is_the_one_that_holds(
+    variable: str, places: Places, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_there(*_: object, **options: object) -> str:
+        raise FileNotFoundError("not in the cache") if options["local_files_only"] else AssertionError("fetched")
+
+    hub = types.ModuleType("huggingface_hub")
+    hub.snapshot_download = nothing_there  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setenv("HF_HUB_OFFLINE", variable)
+    with pytest.raises(NotFoundError, match=wanted):
+        locate(read_entry({"repo": "a/b"}), places)
+
+
+def test_a_folder_that_was_given_must_be_one(tmp_path: Path) -> None:
+    put(tmp_path, "x.safetensors")
+    with pytest.raises(WeightsError, match=r"x\.safetensors: is a file; name the folder it lies in"):
+        weights_folders((tmp_path / "x.safetensors",))
+    with pytest.raises(WeightsError, match="nowhere: there is no such folder"):
+        weights_folders((tmp_path / "nowhere",))
+    assert weights_folders((tmp_path,))[0] == tmp_path

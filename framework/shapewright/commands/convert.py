@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import registry_options, reported_warnings
+from .options import patience_asked, registry_options, reported_warnings
 
 
 @click.command("convert")
@@ -54,7 +54,7 @@ def command(
     if pipeline is None:
         from .convert_states import convert_states
 
-        with reported_warnings():
+        with reported_warnings(), patience_asked():
             convert_states(catalog, mesh, output, resolution, seed, overwrite)
         return
     entry = load_registry(registries, catalog).pipeline(pipeline, overrides)
@@ -83,7 +83,7 @@ def command(
     check_options(plan, catalog)
     parts = build_parts(plan, catalog)
     refuse_what_cannot_fit(parts, pipeline)
-    with reported_warnings():
+    with reported_warnings(), patience_asked():
         original, placement = read_input(catalog, mesh, plan)
         try:
             run = execute(plan, catalog, dict.fromkeys(plan.inputs, original), parts=parts, seed=seed, sample=mesh.name)

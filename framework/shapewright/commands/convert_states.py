@@ -60,7 +60,11 @@ def read_input(catalog: Catalog, source: Path, plan: Plan) -> tuple[Any, Placeme
         state, placement = _function(chosen.read)(source)
         return state, placement
     if not satisfies("mesh", wanted):
-        raise ConfigError(f"{source}: pipeline {plan.name!r} starts from {wanted!r}, files {known_suffixes(catalog)}")
+        offered = [each for group in catalog.hook.register_formats() for each in group]
+        fitting = ", ".join(sorted(each.suffix for each in offered if satisfies(each.tag, wanted)))
+        elsewhere = f", which convert does not read; `shapewright run {plan.name}` does"
+        advice = f", files {fitting}" if fitting else elsewhere
+        raise ConfigError(f"{source}: pipeline {plan.name!r} starts from {wanted!r}{advice}")
     from ..normalise import normalise
     from ..textured_meshes import load_textured_mesh
 

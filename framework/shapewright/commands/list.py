@@ -22,6 +22,7 @@ CLAIMS = (
     "deterministic",
 )
 GEOMETRIC = ("representation", "extractor")
+PIPELINES = ("pipeline", "pipelines")
 
 
 def claimed(capabilities: Capabilities) -> list[str]:
@@ -39,12 +40,15 @@ def _notable(spec: ComponentSpec) -> str:
 @click.argument("kind", required=False)
 @json_flag
 def command(kind: str | None, as_json: bool) -> None:
-    """List the components that are installed, of all kinds or of one KIND."""
+    """List the components that are installed, of all kinds or of one KIND; `list pipelines` lists pipelines."""
+    if kind in PIPELINES:
+        click.echo(_pipelines(as_json))
+        return
     if kind is not None and kind not in KINDS:
         singular = kind.removesuffix("s")
-        close = [singular] if singular in KINDS else get_close_matches(kind, KINDS, n=1)
+        close = [singular] if singular in KINDS else get_close_matches(kind, [*KINDS, "pipelines"], n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise click.UsageError(f"no kind is named {kind!r}; {hint}Kinds: {', '.join(KINDS)}")
+        raise click.UsageError(f"no kind is named {kind!r}; {hint}Kinds: {', '.join(KINDS)}; or pipelines")
     catalog = discover()
     specs = [spec for each in KINDS if kind in (None, each) for spec in catalog.of_kind(each)]
     if as_json:
@@ -81,3 +85,18 @@ def command(kind: str | None, as_json: bool) -> None:
     failed = [plugin for plugin in catalog.plugins if plugin.state != "ok"]
     if failed:
         click.echo(f"{len(failed)} plugin(s) did not load; see `shapewright plugins --errors`", err=True)
+
+
+def _pipelines(as_json: bool) -> str:
+    """Pipelines of the registry and of plugins: name, what goes in, summary. ``a, b`` are inputs, not alternatives."""
+    from ..registry import load_registry
+
+    found = [
+        (name, dict(entry.get("inputs") or {}), str(entry.get("summary") or ""))
+        for name, entry in sorted(load_registry(catalog=discover()).pipelines.items())
+    ]
+    if as_json:
+        rows = [{"name": name, "inputs": inputs, "summary": summary} for name, inputs, summary in found]
+        return json.dumps(rows, indent=1)
+    table = [[name, ", ".join(inputs.values()), summary] for name, inputs, summary in found]
+    return f"{columns([['PIPELINE', 'FROM', 'SUMMARY'], *table])}\n`shapewright check NAME` shows the stages of one"

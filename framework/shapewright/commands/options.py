@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +63,20 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
         cells = [text.ljust(width) for text, width in zip(row[:-1], widths, strict=False)]
         lines.append((indent + "  ".join([*cells, row[-1]])).rstrip())
     return "\n".join(lines)
+
+
+@contextmanager
+def patience_asked(after: float = 10.0) -> Iterator[None]:
+    """One line on a terminal where the block takes longer than ``after`` seconds: a first use compiles for minutes."""
+    text = "still working; kernels compile at their first use (`shapewright warmup` does that once, for all of them)"
+    timer = threading.Timer(after, click.echo, (text,), {"err": True})
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -117,6 +117,8 @@ def command(
         provided = provide(plan, catalog, places=places, dtype=kind, random_seed=random_weights)
 
     progress = _Progress(len(plan.stages), quiet)
+    if random_weights is not None:
+        progress.line("random weights: the result is noise")
     unstored: set[str] = set()
 
     def kept(index: int, made: Any) -> None:

@@ -10,6 +10,8 @@ import click
 
 from .options import columns, json_flag, places_options, registry_options, reported_warnings
 
+NOT_ASKED = "without --download it is not fetched"
+
 
 @dataclass(frozen=True)
 class Need:
@@ -61,7 +63,7 @@ def command(
     registry = load_registry(registries, catalog)
     plan = check(pipeline, registry.pipeline(pipeline, overrides), catalog)
     folders = weights_folders(weights, registry.defaults.get("weights", {}).get("folders", ()))
-    places = Places(folders, offline=not download)
+    places = Places(folders, offline=True) if offline else Places(folders, offline=not download, refusal=NOT_ASKED)
     needs = []
 
     def resolve(uri: str, cache: Any, offline: bool) -> Any:

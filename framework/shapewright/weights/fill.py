@@ -320,7 +320,7 @@ def write_safetensors(
     index = path.with_name(path.name + ".index.json")
     for file in [*files, *([index] if len(groups) > 1 else [])]:
         if file.exists() and not overwrite:
-            raise OutputExistsError(f"{file} exists; choose another name or ask to overwrite it")
+            raise OutputExistsError(f"{file} exists; choose another name, or replace it (--overwrite)")
     for file, group in zip(files, groups, strict=True):
         with atomic_file(file) as temporary:
             save_file(group, temporary, metadata={"format": "pt", **(metadata or {})})

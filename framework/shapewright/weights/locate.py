@@ -34,6 +34,8 @@ class Places:
     """Whether the hub's client (and its cache) is asked at all."""
     offline: bool = False
     """Look into the cache, fetch nothing."""
+    refusal: str = "--offline forbids to fetch it"
+    """What a message says of that: the user may not have asked for it in these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,12 @@ def weights_folders(given: tuple[str | Path, ...] = (), configured: Any = ()) ->
     """Folders to look into: ``given`` on the command line, of the environment, of a registry's ``defaults.weights``.
 
     Raises:
-        WeightsError: one that was given does not exist.
+        WeightsError: one that was given is not there, or is a file.
     """
     for folder in given:
-        if not Path(folder).exists():
-            raise WeightsError(f"--weights {folder}: there is no such folder")
+        if not Path(folder).is_dir():
+            what = "is a file; name the folder it lies in" if Path(folder).exists() else "there is no such folder"
+            raise WeightsError(f"--weights {folder}: {what}")
     environment = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     listed = [configured] if isinstance(configured, str) else list(configured or ())
     return tuple(Path(folder).expanduser() for folder in (*given, *environment, *listed))
@@ -85,7 +88,7 @@ def locate(entry: WeightsEntry, places: Places, resolve: Resolver | None = None)
             _snapshot_revision(folder),
         )
     if entry.repo and places.hub:
-        folder = _from_hub(entry, places.offline)
+        folder = _from_hub(entry, places)
         return Located(_chosen(folder, entry), folder, "hub", _snapshot_revision(folder))
     searched = ", ".join(map(str, places.roots))
     raise NotFoundError(f"{entry.source} is not {f'in {searched}' if searched else 'here'}")
@@ -185,7 +188,7 @@ def _files_of(path: Path, entry: WeightsEntry) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in names)
 
 
-def _from_hub(entry: WeightsEntry, offline: bool) -> Path:
+def _from_hub(entry: WeightsEntry, places: Places) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -214,9 +217,10 @@ def _from_hub(entry: WeightsEntry, offline: bool) -> Path:
         _chosen(folder_path, entry)
         return folder_path
     except Exception as error:  # the client's errors have no common base over its versions; the next step decides
-        if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-            reason = "the hub's cache does not have it, and --offline forbids to fetch it"
-            raise NotFoundError(f"{entry.source}: {reason}") from error
+        barred = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+        if places.offline or barred:
+            reason = "the variable HF_HUB_OFFLINE forbids to fetch it" if barred else places.refusal
+            raise NotFoundError(f"{entry.source}: the hub's cache does not have it, and {reason}") from error
     try:
         folder_path = fetched(False)
     except Exception as error:
