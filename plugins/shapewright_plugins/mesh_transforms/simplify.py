@@ -25,7 +25,7 @@ class Config:
 
     faces: int = 100_000
     lock_boundary: bool = True
-    aggressiveness: float = 5.0
+    aggressiveness: float = 3.0
     merge: bool = True
 
     def __post_init__(self) -> None:
