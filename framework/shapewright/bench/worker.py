@@ -28,6 +28,7 @@ from ..report.display_mesh import Floats
 from ..report.views import ViewStore, display_mesh
 from ..run import build, build_parts, execute, resolved_options
 from ..states import Frame, Mesh
+from ..warmup import tiny_shapes
 from .appearance import appearance_hash, textured
 from .cards import CardStore, blank_cell, cache_key
 from .matrix import Cell, Source
@@ -272,8 +273,8 @@ class Bench:
         return {protocol: value for name in self.metrics for protocol, value in reference.floors[name].items()}
 
     def _warm_up(self, cell: Cell, plan: Plan, *, painted: bool) -> None:
-        """Run the combination once on a tiny shape, with materials or without, so that compiling is not timed. Its
-        failure is the cell's to report."""
+        """Run the combination once on a tiny closed shape and once on an open one, which takes other kernels, with
+        materials or without, so that compiling is not timed. Failures and warnings are the cell's to report."""
         name = cell.combination.name
         if (name, painted) in self.warm:
             return
@@ -281,10 +282,13 @@ class Bench:
         for alias, body in cell.combination.entry["components"].items():
             tiny = {"resolution": WARM_RESOLUTION} if "resolution" in plan.parts[alias].options else {}
             entry["components"][alias] = {**body, "with": {**(body.get("with") or {}), **tiny}}
-        mesh = textured(_octahedron()) if painted else _octahedron()
         try:
             tiny_plan = check(name, entry, self.catalog)
-            execute(tiny_plan, self.catalog, self._inputs(tiny_plan, mesh))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for mesh in (_octahedron(), tiny_shapes()["open"]):
+                    shown = textured(mesh) if painted else mesh
+                    execute(tiny_plan, self.catalog, self._inputs(tiny_plan, shown))
             self.warm[name, painted] = "ok"
         except Exception as error:  # kept: the first timed cell of this combination then includes compiling
             self.warm[name, painted] = reason_of(error)

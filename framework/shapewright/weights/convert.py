@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,13 +31,21 @@ def read_pickle(path: str | Path, key: str = "") -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: the file is empty (0 bytes)")
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's protocol; what matters is raised
+            document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        first = next(line for line in str(error).splitlines() if line.strip())
-        raise WeightsError(
-            f"{path}: holds more than tensors, or is no checkpoint, and was not opened further ({first[:200]})"
-        ) from None
+        # Of torch's text only the name of what was refused: the rest advises to load the file without this protection.
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = (
+            f"holds more than tensors ({found[1].rstrip('.')})"
+            if found
+            else "holds more than tensors, or is no checkpoint"
+        )
+        raise WeightsError(f"{path}: {what}; it was not opened further") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: damaged, or no checkpoint ({' '.join(str(error).split())[:200]})") from None
     return dict(_flat(_inner(document, path, key)))
