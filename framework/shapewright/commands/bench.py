@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -14,13 +14,14 @@ from ..cli import EXIT_FAILED, EXIT_INTERRUPTED
 from .report import PAGE
 
 if TYPE_CHECKING:
-    from ..bench.matrix import Matrix
+    from ..bench.matrix import Matrix, Skipped
     from ..bench.request import Request
     from ..bench.summary import Table
     from ..bench.sweep import Outcome
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Item = TypeVar("Item")
 
 
 def _names(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
@@ -98,8 +99,8 @@ def command(context: click.Context, /, json_file: str | None, **options: Any) ->
     catalog = discover()
     registry = load_registry(request.registries, catalog)
     matrix = expand(request, catalog, registry)
-    for skip in matrix.skipped:
-        click.echo(f"skipped: {skip.representation} with {skip.extractor}: {skip.reason}", err=True)
+    for line in _skipped_lines(matrix.skipped, request.out):
+        click.echo(line, err=True)
     with _Progress(len(matrix.cells)) as progress:
         outcome = sweep(request, matrix, progress.advance)
     defaults = registry.defaults.get("bench", {})
@@ -252,8 +253,8 @@ def _report(request: Request, outcome: Outcome, defaults: Mapping[str, Any]) -> 
         click.echo(f"note: {line}")
     if len(warned) > 5:
         click.echo(f"note: and {len(warned) - 5} more, in the cards")
-    for cell in outcome.failed:
-        click.echo(f"failed: {_name(cell)}: {cell['reason']}")
+    for line in _failed_lines(outcome.failed):
+        click.echo(line)
     tried = [cell for cell in outcome.cells if cell["status"] != "skipped"]
     ok = len(tried) - len(outcome.failed)
     click.echo(f"{ok} of {len(tried)} cells ok, {outcome.reused} of them from earlier runs")
@@ -264,3 +265,26 @@ def _report(request: Request, outcome: Outcome, defaults: Mapping[str, Any]) -> 
         f"result cards: {out / 'cards'}   tables: {out / 'table.md'}, {out / 'table.csv'}   "
         f"all cells: {out / 'cells.json'}"
     )
+
+
+def _skipped_lines(skipped: Sequence[Skipped], out: Path) -> Iterator[str]:
+    """A line a representation; most pairs never fit, so their reasons are told where there is only one."""
+    for representation, pairs in _grouped(skipped, lambda skip: skip.representation).items():
+        names = ", ".join(skip.extractor for skip in pairs)
+        reason = f": {pairs[0].reason}" if len(pairs) == 1 else f" (reasons: {out / 'table.md'})"
+        yield f"skipped: {representation} with {names}{reason}"
+
+
+def _failed_lines(failed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line a cell, but one for all cells of a shape that fail alike: a broken file fails everywhere."""
+    for (sample, reason), cells in _grouped(failed, lambda cell: (cell["sample"], cell["reason"])).items():
+        pipelines = ", ".join(dict.fromkeys(cell["pipeline"] for cell in cells))
+        name = _name(cells[0]) if len(cells) == 1 else f"{sample}, {len(cells)} cells ({pipelines})"
+        yield f"failed: {name}: {reason}"
+
+
+def _grouped(items: Sequence[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups

@@ -106,7 +106,9 @@ def _page(
 
 def _counts(tried: int, failed: int, data: Mapping[str, Any]) -> str:
     parts = [(str(tried), "cells"), (str(tried - failed), "ok"), (str(failed), "failed")]
-    parts += [(str(len(data["samples"])), "shapes"), (str(len(data["pipelines"])), "pipelines")]
+    shapes, pipelines = len(data["samples"]), len(data["pipelines"])
+    parts += [(str(shapes), "shape" if shapes == 1 else "shapes")]
+    parts += [(str(pipelines), "pipeline" if pipelines == 1 else "pipelines")]
     return "".join(f"<div><dt>{label}</dt><dd>{number}</dd></div>" for number, label in parts)
 
 
