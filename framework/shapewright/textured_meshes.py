@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .errors import MeshWarning
-from .materials import Appearance
+from .materials import SLOTS, Appearance, Material
 from .mesh_cleaning import Array, consistent_winding
 from .mesh_io import CleanedTriangles, cleaned, errors_name
 from .mesh_readers import read_textured
@@ -74,6 +74,8 @@ def _appearance(textured: TexturedPolygons, mesh: Mesh, cut: CleanedTriangles) -
     """What the faces of ``mesh`` look like; ``None`` where nothing is said."""
     triangles, counts = cut.corners, cut.counts
     normals = _normals(textured.normals, mesh, triangles, counts)
+    if len(textured.materials) == 1 and _plain(textured.materials[0]):
+        textured = replace(textured, materials=(), polygon_materials=None, uvs=())
     if not textured.materials and textured.colors is None and normals is None:
         return None
     uvs = []
@@ -94,6 +96,14 @@ def _appearance(textured: TexturedPolygons, mesh: Mesh, cut: CleanedTriangles) -
         owner = np.repeat(np.arange(len(sizes)), sizes)
         rows = torch.from_numpy(np.ascontiguousarray(textured.polygon_materials[owner[triangles[:, 0]]]))
     return Appearance(textured.materials, rows, tuple(uvs), colors, normals)
+
+
+def _plain(material: Material) -> bool:
+    """Whether it only fills a place: white, no metal, opaque, without a picture. Writers add such a material where the
+    mesh has none, to say that it is seen from both sides."""
+    painted = any(material.texture(slot) is not None for slot in SLOTS) or any(material.emissive)
+    white = material.base_color == (1.0, 1.0, 1.0) and material.metallic == 0.0
+    return white and not painted and (material.alpha_mode == "opaque" or material.alpha == 1.0)
 
 
 def _normals(stored: Array | None, mesh: Mesh, triangles: Array, counts: Counter[str]) -> torch.Tensor | None:

@@ -114,11 +114,14 @@ def bootstrap(values: Sequence[float]) -> Entry:
 
 
 def summarise(cells: Iterable[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]]) -> Table:
-    """Group cells by dataset, resolution and pipeline; skipped pairs are left out, failed cells count as failures."""
+    """Group cells by dataset, resolution and pipeline; skipped pairs and shapes that could not be read are left out,
+    failed cells count as failures."""
     chosen = tuple(Column(**column) for column in columns)
+    tried = [cell for cell in cells if cell["status"] != "skipped"]
+    never = unread_shapes(tried)
     groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
-    for cell in cells:
-        if cell["status"] != "skipped":
+    for cell in tried:
+        if _shape(cell) not in never:
             key = (str(cell["dataset"]), cell["resolution"] or 0, str(cell["pipeline"]))
             groups.setdefault(key, []).append(cell)
     shapes, pipelines = _owners(groups.values())
@@ -139,6 +142,11 @@ def summarise(cells: Iterable[Mapping[str, Any]], columns: Sequence[Mapping[str,
         tuple(chosen[i] for i in used),
         tuple(Row(r.pipeline, r.dataset, r.resolution, r.ok, r.total, tuple(r.entries[i] for i in used)) for r in rows),
     )
+
+
+def unread_shapes(cells: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, Any], str]:
+    """Dataset and sample of shapes that could not be read, so that no pipeline was tried on them, and the reason."""
+    return {_shape(cell): cell["reason"] for cell in cells if cell["provenance"].get("unread")}
 
 
 def _shape(cell: Mapping[str, Any]) -> tuple[Any, Any]:

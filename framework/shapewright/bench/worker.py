@@ -345,7 +345,8 @@ def _serve(
                 except Exception as error:  # a shape that cannot be loaded fails its cells, not the sweep
                     problem = reason_of(error)
             if reference is None:
-                connection.send(("cell", index, blank(cell) | {"reason": problem}, False))
+                unread = {"reason": problem, "provenance": {"unread": True}}
+                connection.send(("cell", index, blank(cell) | unread, False))
                 continue
             connection.send(("cell", index, *bench.measure(cell, reference)))
         connection.send(("done",))

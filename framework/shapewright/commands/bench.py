@@ -173,17 +173,24 @@ def _write_results(request: Request, outcome: Outcome, matrix: Matrix, defaults:
     """``table.md``, ``table.csv``, ``cells.json``, ``metrics.json`` and ``run.json`` beside the cards."""
     from .. import __version__
     from ..atomic import write_json, write_text
-    from ..bench.summary import comma_separated, markdown, summarise
+    from ..bench.summary import comma_separated, markdown, summarise, unread_shapes
     from ..host import discover
     from ..report.run_folder import write_run_file
 
     out = request.out
     table = summarise(outcome.cells, defaults.get("columns", ()))
     caption = str(defaults.get("caption", "")).strip()
-    failures = "".join(f"- {_name(cell)}: {cell['reason']}\n" for cell in outcome.failed)
+    unread = unread_shapes(outcome.cells)
+    failures = "".join(
+        f"- {_name(cell)}: {cell['reason']}\n"
+        for cell in outcome.failed
+        if (cell["dataset"], cell["sample"]) not in unread
+    )
+    unreadable = "".join(f"- {sample}: {reason}\n" for (_, sample), reason in unread.items())
     skipped = [c for c in outcome.cells if c["status"] == "skipped"]
     pairs = "".join(f"- {cell['pipeline']}: {cell['reason']}\n" for cell in skipped)
     text = f"{markdown(table)}\n{caption}\n"
+    text += f"\nShapes that could not be read, and count nowhere above:\n\n{unreadable}" if unreadable else ""
     text += f"\nFailed cells:\n\n{failures}" if failures else ""
     text += f"\nPairs that do not fit:\n\n{pairs}" if pairs else ""
     write_text(out / "table.md", text)
@@ -245,7 +252,7 @@ def _print_table(table: Table) -> None:
 
 
 def _report(request: Request, outcome: Outcome, defaults: Mapping[str, Any]) -> None:
-    from ..bench.summary import summarise
+    from ..bench.summary import summarise, unread_shapes
 
     _print_table(summarise(outcome.cells, [c for c in defaults.get("columns", ()) if not c.get("detail")]))
     warned = sorted({f"{cell['sample']}: {text}" for cell in outcome.cells for text in cell["warnings"]})
@@ -255,6 +262,9 @@ def _report(request: Request, outcome: Outcome, defaults: Mapping[str, Any]) -> 
         click.echo(f"note: and {len(warned) - 5} more, in the cards")
     for line in _failed_lines(outcome.failed):
         click.echo(line)
+    unread = unread_shapes(outcome.cells)
+    if unread:
+        click.echo(f"{len(unread)} shape{'s' * (len(unread) > 1)} could not be read; no mean holds what is not there")
     tried = [cell for cell in outcome.cells if cell["status"] != "skipped"]
     ok = len(tried) - len(outcome.failed)
     click.echo(f"{ok} of {len(tried)} cells ok, {outcome.reused} of them from earlier runs")
