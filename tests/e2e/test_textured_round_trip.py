@@ -74,13 +74,14 @@ def test_a_voxel_file_is_baked_to_textures(asset: Path, tmp_path: Path) -> None:
     assert_looks_like_the_box(back)
 
 
-def test_what_vertex_colours_cannot_hold_is_said(asset: Path, tmp_path: Path) -> None:
+def test_what_a_format_cannot_hold_is_said(asset: Path, tmp_path: Path) -> None:
     stored = tmp_path / "box.vxz"
     assert run("convert", asset, stored, "--resolution", 16).returncode == 0
-    done = run("convert", stored, tmp_path / "plain.glb")
-    assert done.returncode == 0
-    assert "metallic and roughness are not" in done.stderr
-    assert "--pipeline textured-from-o-voxel" in done.stderr
+    for name, lost in (("a.glb", "metallic"), ("a.ply", "metallic"), ("a.obj", "metallic"), ("a.stl", "colours")):
+        done = run("convert", stored, tmp_path / name)
+        assert done.returncode == 0
+        assert f"note: {name} has no place for {lost}" in done.stderr
+        assert "--pipeline textured-from-o-voxel" in done.stderr
 
 
 def test_a_pipeline_that_starts_elsewhere_is_refused(asset: Path, tmp_path: Path) -> None:

@@ -110,11 +110,13 @@ def convert_states(
     mesh = kind(kind.Config()).extract(state)
     if len(mesh.faces) == 0:
         raise MeshError(f"{source}: the result has no face")
-    if target.suffix.lower() == ".glb" and "metallic" in mesh.attributes:
-        note = (
-            "colours are kept at vertices, metallic and roughness are not; --pipeline textured-from-o-voxel bakes them"
+    if "metallic" in mesh.attributes:
+        lost = "colours, metallic and roughness" if target.suffix.lower() == ".stl" else "metallic and roughness"
+        click.echo(
+            f"note: {target.name} has no place for {lost} at vertices; "
+            "a .glb by --pipeline textured-from-o-voxel has textures of all",
+            err=True,
         )
-        click.echo(f"note: {note}", err=True)
     save_mesh(placement.restore(mesh), target, overwrite=overwrite)
     click.echo(f"{target}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
 
