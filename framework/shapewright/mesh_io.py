@@ -212,6 +212,7 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = Fal
 
     Winding and order are kept. GLB and STL hold float32; OBJ, OFF and PLY keep the precision of the mesh. Vertex
     colours (``attributes["color"]``) go into GLB, PLY and OBJ. GLB marks a mesh that is not oriented as double-sided.
+    Materials go into GLB; elsewhere a :class:`MeshWarning` counts those that are left out.
 
     Raises:
         MeshError: unknown extension, no faces, non-finite vertices, indices out of range.
@@ -229,6 +230,9 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = Fal
             refuse_existing(target, overwrite)  # another process may have finished first
     except MeshError as error:
         raise MeshError(f"{target}: {error}") from None
+    lost = 0 if mesh.appearance is None or target.suffix.lower() == ".glb" else len(mesh.appearance.materials)
+    if lost:
+        warnings.warn(MeshWarning(str(target), {"materials (a .glb keeps them)": lost}), stacklevel=2)
 
 
 def check_mesh_suffix(path: str | os.PathLike[str]) -> str:

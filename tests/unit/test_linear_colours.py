@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from shapewright.errors import MeshWarning
 from shapewright.materials import Appearance, Material
 from shapewright.mesh_io import load_mesh, save_mesh
 from shapewright.states import Mesh
@@ -66,3 +67,10 @@ def test_colours_of_ply_stay_as_they_are(tmp_path: Path) -> None:
     shades = torch.tensor([[0.0, 0.5, 1.0], [0.2, 0.4, 0.6], [0.25, 0.5, 0.75], [1.0, 1.0, 1.0]])
     save_mesh(tetrahedron(attributes={"color": shades}), tmp_path / "a.ply")
     assert torch.allclose(load_mesh(tmp_path / "a.ply").attributes["color"][:, :3], shades, atol=0.002)
+
+
+def test_formats_without_materials_say_that_they_leave_them_out(tmp_path: Path) -> None:
+    painted = tetrahedron(appearance=Appearance((Material(base_color=(1.0, 0.0, 0.0)),)))
+    save_mesh(painted, tmp_path / "a.glb")
+    with pytest.warns(MeshWarning, match=r"a\.obj: dropped 1 materials \(a \.glb keeps them\)"):
+        save_mesh(painted, tmp_path / "a.obj")

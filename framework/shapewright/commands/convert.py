@@ -92,6 +92,7 @@ def command(
     result = run.output
     if len(result.faces) == 0:
         raise MeshError(f"{mesh}: the result has no face; try a higher resolution or another pipeline")
-    save_mesh(placement.restore(result), output, overwrite=overwrite)
+    with reported_warnings():
+        save_mesh(placement.restore(result), output, overwrite=overwrite)
     seconds = sum(run.seconds.values())
     click.echo(f"{output}: {len(result.vertices):,} vertices, {len(result.faces):,} faces in {seconds:.2f} s")

@@ -139,8 +139,9 @@ def command(
     if unstored:
         progress.line(f"not kept, since no file holds a function: {', '.join(sorted(unstored))}")
     outcomes = []
-    for sample, result, path in zip(samples, finished.samples, paths, strict=True):
-        outcomes.append(_written(sample, result, path, plan.output, overwrite, write_result))
+    with reported_warnings():
+        for sample, result, path in zip(samples, finished.samples, paths, strict=True):
+            outcomes.append(_written(sample, result, path, plan.output, overwrite, write_result))
     if card is not None:
         from ..atomic import write_json
         from ..run_card import run_card
