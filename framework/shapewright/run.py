@@ -123,12 +123,17 @@ def refuse_what_cannot_fit(parts: Mapping[str, Any], where: str) -> None:
     """Raise :class:`ResourceError` before anything is allocated when a component's estimate exceeds free memory."""
     for alias, part in parts.items():
         needed = part.peak_bytes() if hasattr(part, "peak_bytes") else 0
-        free = psutil.virtual_memory().available
-        if needed > free:
-            raise ResourceError(
-                f"{where}: {alias} ({type(part).__name__}) needs about {needed / 2**30:.1f} GiB and "
-                f"{free / 2**30:.1f} GiB are free; lower the resolution or use a sparse representation"
-            )
+        what = f"{where}: {alias} ({type(part).__name__})"
+        refuse_bytes(needed, what, "lower the resolution or use a sparse representation")
+
+
+def refuse_bytes(needed: int, what: str, advice: str) -> None:
+    """Raise :class:`ResourceError` when ``what`` needs more bytes than are free; the message ends with ``advice``."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ResourceError(
+            f"{what} needs about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; {advice}"
+        )
 
 
 @dataclass(frozen=True)

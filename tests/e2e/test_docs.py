@@ -25,6 +25,9 @@ NOT_RUN = {
         "the plugin is not installed; tests/e2e/test_new_plugin.py runs a bench of a new one",
     "docs/appearance.md: shapewright bench --data ../shared/data/meshes --representation o-voxel \\":
         "minutes, and shapes that are not in the repository",
+    "docs/appearance.md: python benchmarks/round_trip.py ../shared/data/meshes --out round-trips --resolution 512,1024":
+        "minutes, and shapes that are not in the repository",
+    "docs/triposg.md: python benchmarks/triposg_memory.py --residency keep one-at-a-time": "minutes, gigabytes",
     "docs/performance.md: make bench-kernels [DATA=folder] [NOTE='...'] [ARGS=--quick]": "minutes, other packages",
 }  # fmt: skip
 """First command or line of every block marked ``no-test``, with the reason."""

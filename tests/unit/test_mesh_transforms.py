@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from shapewright.errors import ConfigError, MeshError
+from shapewright.errors import ConfigError, MeshError, ResourceError
 from shapewright.materials import Appearance, Material
 from shapewright.states import Mesh
 from shapewright_kernels.closest_point import ClosestPointIndex
@@ -246,3 +248,9 @@ def test_broken_meshes_are_refused_in_one_line() -> None:
             component.apply(mesh=bad)
         with pytest.raises(MeshError, match="does not have"):
             component.apply(mesh=Mesh(torch.zeros(2, 3), torch.tensor([[0, 1, 2]])))
+
+
+def test_simplification_that_cannot_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(ResourceError, match=r"transform/simplify of 320 faces needs about .* lower the resolution"):
+        Simplify(SimplifyConfig(faces=100)).apply(mesh=ball(2))
