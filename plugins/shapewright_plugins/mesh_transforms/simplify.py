@@ -17,7 +17,7 @@ from shapewright_kernels.topology import duplicate_faces, flat_faces, merge_vert
 from .parts import arrays, carried, wound
 
 BYTES_PER_FACE = 500
-"""Peak memory, measured on 13 million faces with four attributes; most is the library's and the search's for attributes."""
+"""Peak memory, measured on 13 million faces with four attributes: the library's, and the search's for attributes."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Simplify(Transform[Config]):
     Config = Config
 
     def apply(self, *, mesh: Mesh) -> Mesh:
-        """Raises MissingExtraError without the extra ``texture``, MeshError where no face would be left, ResourceError where
-        memory would not suffice."""
+        """Raises MissingExtraError without the extra ``texture``, MeshError where no face would be left, ResourceError
+        where memory would not suffice."""
         if len(mesh.faces) <= self.config.faces:
             return mesh
         what = f"transform/simplify of {len(mesh.faces):,} faces"
