@@ -1,6 +1,6 @@
 """Seconds and quality of new texture coordinates.
 
-    python benchmarks/unwrap.py [--faces N ...] [--xatlas] MESH ...
+python benchmarks/unwrap.py [--faces N ...] [--xatlas] MESH ...
 """
 
 from __future__ import annotations
