@@ -10,6 +10,9 @@ import torch
 import trimesh
 from in_process import run
 from PIL import Image
+from safetensors.torch import save_file
+from shapewright.state_files import save_state
+from shapewright.states import FlexibleDualGrid
 from shapewright.textured_meshes import load_textured_mesh
 
 pytest.importorskip("xatlas")
@@ -110,3 +113,26 @@ def test_info_tells_what_a_mesh_file_holds(asset: Path, tmp_path: Path) -> None:
     other = run("info", tmp_path / "a.txt")
     assert other.returncode == 2
     assert ".glb" in other.stderr
+
+
+def test_info_tells_what_a_stored_value_or_weights_hold(tmp_path: Path) -> None:
+    grid = FlexibleDualGrid(
+        torch.tensor([[0, 1, 2, 3]], dtype=torch.int32),
+        torch.rand(1, 3),
+        torch.ones(1, 3, dtype=torch.bool),
+        resolution=8,
+    )
+    save_state(grid, tmp_path / "grid.safetensors")
+    shown = json.loads(run("info", tmp_path / "grid.safetensors", "--json").stdout)
+    assert shown["value"] == "dualgrid.flexible"
+    assert shown["shapes"]["value.coords"] == "I32 (1, 4)"
+    save_file({f"layer.{k}": torch.zeros(2, 3) for k in range(50)}, tmp_path / "weights.safetensors")
+    shown = json.loads(run("info", tmp_path / "weights.safetensors", "--json").stdout)
+    assert (shown["tensors"], shown["numbers"]) == (50, {"F32": "300"})
+    assert "shapes" not in shown
+    (tmp_path / "bad.safetensors").write_bytes(b"no header")
+    for name, reason in (("bad.safetensors", "damaged"), ("none.safetensors", "no such file")):
+        refused = run("info", tmp_path / name)
+        assert refused.returncode == 2
+        assert reason in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1

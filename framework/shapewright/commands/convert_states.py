@@ -44,8 +44,13 @@ def describe(path: Path) -> dict[str, Any]:
         from .describe_mesh import describe_mesh
 
         return describe_mesh(path)
+    if chosen is None and path.suffix.lower() == ".safetensors":
+        from .describe_tensors import describe_tensors
+
+        return describe_tensors(path)
     if chosen is None:
-        raise ConfigError(f"{path}: info reads {known_suffixes(catalog)} and meshes ({', '.join(READABLE)})")
+        meshes = f"meshes ({', '.join(READABLE)})"
+        raise ConfigError(f"{path}: info reads {known_suffixes(catalog)}, .safetensors and {meshes}")
     facts: dict[str, Any] = _function(chosen.describe)(path)
     return {"file": str(path), **facts}
 
