@@ -74,7 +74,8 @@ def _appearance(textured: TexturedPolygons, mesh: Mesh, cut: CleanedTriangles) -
     """What the faces of ``mesh`` look like; ``None`` where nothing is said."""
     triangles, counts = cut.corners, cut.counts
     normals = _normals(textured.normals, mesh, triangles, counts)
-    if len(textured.materials) == 1 and _plain(textured.materials[0]):
+    lost = any(note.startswith("texture ") for note in textured.polygons.notes)
+    if len(textured.materials) == 1 and not lost and _plain(textured.materials[0]):
         textured = replace(textured, materials=(), polygon_materials=None, uvs=())
     if not textured.materials and textured.colors is None and normals is None:
         return None
