@@ -14,6 +14,7 @@ from numba import njit
 
 from .arrays import Floats, Ints
 from .chart_overlaps import parted
+from .face_links import face_links
 from .orientation import consistent_orientation
 from .rows import cross_rows, norm_rows
 from .topology import edge_topology
@@ -54,7 +55,8 @@ def cone_charts(vertices: Floats, faces: Ints, *, degrees: float = 75.0) -> tupl
     rims = norm_rows(b - a) + norm_rows(c - b) + norm_rows(a - c)
     limit = (1 - cos(MEAN_SHARE * radians(degrees))) / 2
     labels = _merged(vectors, area, rims, pairs, lengths, limit, RIM_WEIGHT)
-    starts, links = _neighbours(pairs, len(faces))
+    starts, sides = face_links(pairs, len(faces))
+    links = pairs.reshape(-1)[sides ^ 1]
     _keep_in_cones(labels, vectors, normals, starts, links, cos(radians(degrees)), cos(radians(degrees) / 2))
     flat = _projected(vertices, faces, labels, vectors, area)
     return _pieces(parted(labels, flat, starts, links), starts, links), flat
@@ -76,24 +78,6 @@ def _projected(vertices: Floats, faces: Ints, labels: Ints, vectors: Floats, are
     shadow = np.bincount(labels, np.abs(one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]) / 2, count)
     scale = np.sqrt(np.bincount(labels, area, count) / np.maximum(shadow, np.finfo(np.float64).tiny))
     return np.asarray(flat * scale[labels][:, None, None], np.float64)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _neighbours(pairs: Ints, count: int) -> tuple[Ints, Ints]:
-    """Neighbours of face ``f`` across the given pairs: ``links[starts[f]:starts[f + 1]]``."""
-    starts = np.zeros(count + 1, np.int64)
-    for pair in range(len(pairs)):
-        starts[pairs[pair, 0] + 1] += 1
-        starts[pairs[pair, 1] + 1] += 1
-    for face in range(count):
-        starts[face + 1] += starts[face]
-    cursor = starts[:-1].copy()
-    links = np.empty(2 * len(pairs), np.int64)
-    for pair in range(len(pairs)):
-        for side in range(2):
-            links[cursor[pairs[pair, side]]] = pairs[pair, 1 - side]
-            cursor[pairs[pair, side]] += 1
-    return starts, links
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")

@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from .arrays import Bools, Floats, Ints
+from .face_links import face_links
 from .topology import EdgeTopology, edge_topology
 
 
@@ -52,18 +53,7 @@ def consistent_orientation(faces: ArrayLike, areas: Floats, topology: EdgeTopolo
 @njit(nogil=True, cache=True, error_model="numpy")
 def _spread(pairs: Ints, opposed: Bools, count: int) -> tuple[Bools, Ints]:
     """Breadth-first over faces: whether each differs in winding from the first of its component, and its component."""
-    starts = np.zeros(count + 1, np.int64)
-    for pair in range(len(pairs)):
-        starts[pairs[pair, 0] + 1] += 1
-        starts[pairs[pair, 1] + 1] += 1
-    for face in range(count):
-        starts[face + 1] += starts[face]
-    cursor = starts[:-1].copy()
-    links = np.empty(2 * len(pairs), np.int64)
-    for pair in range(len(pairs)):
-        for side in range(2):
-            links[cursor[pairs[pair, side]]] = 2 * pair + side
-            cursor[pairs[pair, side]] += 1
+    starts, links = face_links(pairs, count)
     parity = np.zeros(count, np.bool_)
     component = np.full(count, -1, np.int64)
     queue = np.empty(count, np.int64)
